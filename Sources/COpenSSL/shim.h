@@ -1,0 +1,195 @@
+// OpenSSL for Swift: the headers, and static inline twins of the macros that Swift cannot import.
+// Each twin is named COpenSSL_ and the macro's name. Types that became opaque in OpenSSL 4.0
+// (ASN1_STRING, ASN1_TIME, GENERAL_NAME's members) are touched here and nowhere else.
+
+#ifndef SWIFT_DTLS_COPENSSL_SHIM_H
+#define SWIFT_DTLS_COPENSSL_SHIM_H
+
+#include <openssl/opensslv.h>
+
+#if OPENSSL_VERSION_MAJOR < 3
+#error "swift-dtls needs OpenSSL 3.0 or newer"
+#endif
+
+#include <openssl/bio.h>
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
+#include <openssl/pem.h>
+#include <openssl/pkcs12.h>
+#include <openssl/rand.h>
+#include <openssl/rsa.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <openssl/x509v3.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/time.h>
+#include <time.h>
+
+// MARK: SSL_CTX
+
+static inline int COpenSSL_SSL_CTX_set_min_proto_version(SSL_CTX *ctx, int version) {
+    return (int)SSL_CTX_set_min_proto_version(ctx, version);
+}
+
+static inline int COpenSSL_SSL_CTX_set_max_proto_version(SSL_CTX *ctx, int version) {
+    return (int)SSL_CTX_set_max_proto_version(ctx, version);
+}
+
+static inline void COpenSSL_SSL_CTX_set_mode(SSL_CTX *ctx, long mode) { SSL_CTX_set_mode(ctx, mode); }
+
+static inline void COpenSSL_SSL_CTX_set_session_cache_mode(SSL_CTX *ctx, long mode) {
+    SSL_CTX_set_session_cache_mode(ctx, mode);
+}
+
+static inline void COpenSSL_SSL_CTX_set_max_cert_list(SSL_CTX *ctx, long bytes) {
+    SSL_CTX_set_max_cert_list(ctx, bytes);
+}
+
+static inline int COpenSSL_SSL_CTX_add1_chain_cert(SSL_CTX *ctx, X509 *certificate) {
+    return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
+}
+
+static const uint64_t COpenSSL_SSL_OP_NO_RENEGOTIATION = SSL_OP_NO_RENEGOTIATION;
+static const uint64_t COpenSSL_SSL_OP_NO_COMPRESSION = SSL_OP_NO_COMPRESSION;
+static const uint64_t COpenSSL_SSL_OP_CIPHER_SERVER_PREFERENCE = SSL_OP_CIPHER_SERVER_PREFERENCE;
+static const uint64_t COpenSSL_SSL_OP_NO_ENCRYPT_THEN_MAC = SSL_OP_NO_ENCRYPT_THEN_MAC;
+static const uint64_t COpenSSL_SSL_OP_NO_TICKET = SSL_OP_NO_TICKET;
+
+// MARK: SSL
+
+static inline int COpenSSL_DTLSv1_get_timeout(SSL *ssl, struct timeval *remaining) {
+    return (int)DTLSv1_get_timeout(ssl, remaining);
+}
+
+static inline int COpenSSL_DTLSv1_handle_timeout(SSL *ssl) { return (int)DTLSv1_handle_timeout(ssl); }
+
+static inline int COpenSSL_SSL_set_tlsext_host_name(SSL *ssl, const char *name) {
+    return (int)SSL_set_tlsext_host_name(ssl, name);
+}
+
+static inline int COpenSSL_SSL_get_negotiated_group(SSL *ssl) { return (int)SSL_get_negotiated_group(ssl); }
+
+static inline const char *COpenSSL_SSL_group_to_name(SSL *ssl, int group) { return SSL_group_to_name(ssl, group); }
+
+static inline int COpenSSL_SSL_get_extms_support(SSL *ssl) { return (int)SSL_get_extms_support(ssl); }
+
+// The pending cipher's ID (two bytes on the wire) while a handshake runs; 0 when there is none.
+static inline uint16_t COpenSSL_SSL_pending_cipher_id(const SSL *ssl) {
+    const SSL_CIPHER *cipher = SSL_get_pending_cipher(ssl);
+    return cipher == NULL ? 0 : SSL_CIPHER_get_protocol_id(cipher);
+}
+
+// MARK: ex_data
+
+static inline int COpenSSL_SSL_get_ex_new_index(void) { return SSL_get_ex_new_index(0, NULL, NULL, NULL, NULL); }
+
+// MARK: BIO
+
+static inline void COpenSSL_BIO_set_retry_read(BIO *bio) { BIO_set_retry_read(bio); }
+static inline void COpenSSL_BIO_clear_retry_flags(BIO *bio) { BIO_clear_retry_flags(bio); }
+
+static inline long COpenSSL_BIO_get_mem_data(BIO *bio, char **data) { return BIO_get_mem_data(bio, data); }
+
+// MARK: Stacks of certificates
+
+static inline int COpenSSL_sk_X509_num(const STACK_OF(X509) *chain) { return chain == NULL ? 0 : sk_X509_num(chain); }
+
+static inline X509 *COpenSSL_sk_X509_value(const STACK_OF(X509) *chain, int index) {
+    return sk_X509_value(chain, index);
+}
+
+// MARK: Certificates
+
+// Names of kind DNS, URI, EMAIL or IPADD in the subjectAltName extension. `visit` gets the GEN_ kind and the raw bytes.
+static inline void COpenSSL_X509_each_alternative_name(
+    const X509 *certificate, void *context,
+    void (*visit)(void *context, int kind, const unsigned char *bytes, int count)) {
+    GENERAL_NAMES *names = (GENERAL_NAMES *)X509_get_ext_d2i(certificate, NID_subject_alt_name, NULL, NULL);
+    if (names == NULL) return;
+    for (int i = 0; i < sk_GENERAL_NAME_num(names); i++) {
+        int kind = 0;
+        void *value = GENERAL_NAME_get0_value(sk_GENERAL_NAME_value(names, i), &kind);
+        // Only these kinds hold an ASN1_STRING; the others must not be read as one.
+        if (value != NULL && (kind == GEN_DNS || kind == GEN_URI || kind == GEN_EMAIL || kind == GEN_IPADD)) {
+            const ASN1_STRING *string = (const ASN1_STRING *)value;
+            visit(context, kind, ASN1_STRING_get0_data(string), ASN1_STRING_length(string));
+        }
+    }
+    GENERAL_NAMES_free(names);
+}
+
+static inline int64_t COpenSSL_seconds(const ASN1_TIME *time) {
+    struct tm broken;
+    memset(&broken, 0, sizeof broken);
+    if (time == NULL || ASN1_TIME_to_tm(time, &broken) != 1) return 0;
+    return (int64_t)timegm(&broken);
+}
+
+static inline int64_t COpenSSL_X509_not_before(const X509 *certificate) {
+    return COpenSSL_seconds(X509_get0_notBefore(certificate));
+}
+
+static inline int64_t COpenSSL_X509_not_after(const X509 *certificate) {
+    return COpenSSL_seconds(X509_get0_notAfter(certificate));
+}
+
+static const unsigned long COpenSSL_XN_FLAG_RFC2253 = XN_FLAG_RFC2253;
+
+// The serial number as lower-case hexadecimal, in memory to be released with COpenSSL_OPENSSL_free; NULL on failure.
+static inline char *COpenSSL_X509_serial_hex(const X509 *certificate) {
+    BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber((X509 *)certificate), NULL);
+    if (number == NULL) return NULL;
+    char *text = BN_bn2hex(number);
+    BN_free(number);
+    return text;
+}
+
+static inline int COpenSSL_X509_set_serial(X509 *certificate, const unsigned char *bytes, int count) {
+    BIGNUM *number = BN_bin2bn(bytes, count, NULL);
+    if (number == NULL) return 0;
+    int ok = BN_to_ASN1_INTEGER(number, X509_get_serialNumber(certificate)) != NULL;
+    BN_free(number);
+    return ok;
+}
+
+static inline int COpenSSL_X509_set_validity(X509 *certificate, int64_t not_before, int64_t not_after) {
+    return ASN1_TIME_set(X509_getm_notBefore(certificate), (time_t)not_before) != NULL
+        && ASN1_TIME_set(X509_getm_notAfter(certificate), (time_t)not_after) != NULL;
+}
+
+static inline int COpenSSL_X509_add_extension(X509 *certificate, X509 *issuer, int nid, const char *value) {
+    X509V3_CTX context;
+    X509V3_set_ctx(&context, issuer, certificate, NULL, NULL, 0);
+    X509V3_set_ctx_nodb(&context);
+    X509_EXTENSION *extension = X509V3_EXT_conf_nid(NULL, &context, nid, value);
+    if (extension == NULL) return 0;
+    int ok = X509_add_ext(certificate, extension, -1);
+    X509_EXTENSION_free(extension);
+    return ok;
+}
+
+static inline int COpenSSL_X509_set_common_name(X509 *certificate, const unsigned char *name, int count) {
+    X509_NAME *subject = X509_NAME_new();
+    if (subject == NULL) return 0;
+    int ok = X509_NAME_add_entry_by_NID(subject, NID_commonName, MBSTRING_UTF8, (unsigned char *)name, count, -1, 0)
+        && X509_set_subject_name(certificate, subject);
+    X509_NAME_free(subject);
+    return ok;
+}
+
+static inline int COpenSSL_X509_set_issuer_from(X509 *certificate, const X509 *issuer) {
+    return X509_set_issuer_name(certificate, X509_get_subject_name(issuer));
+}
+
+// MARK: Keys
+
+static inline EVP_PKEY *COpenSSL_EVP_EC_gen(const char *curve) { return EVP_EC_gen(curve); }
+static inline EVP_PKEY *COpenSSL_EVP_RSA_gen(unsigned int bits) { return EVP_RSA_gen(bits); }
+static inline EVP_PKEY *COpenSSL_EVP_ED25519_gen(void) { return EVP_PKEY_Q_keygen(NULL, NULL, "ED25519"); }
+
+static inline void COpenSSL_OPENSSL_free(void *memory) { OPENSSL_free(memory); }
+
+#endif

@@ -1,0 +1,45 @@
+import COpenSSL
+
+/// The SHA-256 hash of a certificate (RFC 8122 §5).
+public struct DtlsFingerprint: Sendable, Hashable, CustomStringConvertible {
+    /// The 32 bytes.
+    public let bytes: [UInt8]
+
+    init(sha256Of data: [UInt8]) {
+        var digest = [UInt8](repeating: 0, count: 32)
+        var count: UInt32 = 0
+        _ = EVP_Digest(data, data.count, &digest, &count, EVP_sha256(), nil)
+        bytes = digest
+    }
+
+    /// Reads the notation of ``description``; case and colons do not matter.
+    ///
+    /// `nil` unless it has 64 hexadecimal digits.
+    public init?(_ text: String) {
+        let digits = text.utf8.filter { $0 != UInt8(ascii: ":") }
+        guard digits.count == 64 else { return nil }
+        var bytes: [UInt8] = []
+        for index in stride(from: 0, to: 64, by: 2) {
+            guard let high = Self.value(of: digits[index]), let low = Self.value(of: digits[index + 1]) else {
+                return nil
+            }
+            bytes.append(high << 4 | low)
+        }
+        self.bytes = bytes
+    }
+
+    /// Pairs of upper-case hexadecimal digits with colons between them, as SDP has them (`a=fingerprint:sha-256 …`).
+    public var description: String {
+        bytes.map { String($0 >> 4, radix: 16, uppercase: true) + String($0 & 15, radix: 16, uppercase: true) }
+            .joined(separator: ":")
+    }
+
+    private static func value(of digit: UInt8) -> UInt8? {
+        switch digit {
+        case UInt8(ascii: "0")...UInt8(ascii: "9"): digit - UInt8(ascii: "0")
+        case UInt8(ascii: "a")...UInt8(ascii: "f"): digit - UInt8(ascii: "a") + 10
+        case UInt8(ascii: "A")...UInt8(ascii: "F"): digit - UInt8(ascii: "A") + 10
+        default: nil
+        }
+    }
+}

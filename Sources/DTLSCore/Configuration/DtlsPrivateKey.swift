@@ -1,0 +1,121 @@
+import COpenSSL
+
+/// A private key: EC, RSA, Ed25519 or whatever else OpenSSL signs with.
+public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
+    private let storage: Storage
+
+    /// Reads the first private key of a PEM text: PKCS#8, encrypted PKCS#8, or the older kinds of one algorithm.
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when there is none, or when its passphrase is missing or wrong.
+    public init(pem: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
+        try self.init(pemBytes: Array(pem.utf8), from: "the PEM text", passphrase: passphrase)
+    }
+
+    /// Reads the first private key of a PEM file.
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` or, as ``init(pem:passphrase:)`` does,
+    ///   ``DtlsError/Code-swift.struct/invalidPrivateKey``.
+    public init(pemFile path: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
+        try self.init(pemBytes: try FileContents.read(path), from: path, passphrase: passphrase)
+    }
+
+    /// Reads a private key in DER: PKCS#8, encrypted PKCS#8 when there is a passphrase, or the older kinds of one algorithm.
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` as ``init(pem:passphrase:)`` does.
+    public init(der: [UInt8], passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
+        self = try Self.read(der, from: "the DER bytes", passphrase: passphrase) { bio, userdata in
+            if passphrase == nil {
+                d2i_PrivateKey_bio(bio, nil)
+            } else {
+                d2i_PKCS8PrivateKey_bio(bio, nil, supplyPassphrase, userdata)
+            }
+        }
+    }
+
+    private init(pemBytes: [UInt8], from source: String, passphrase: DtlsSecretBytes?) throws(DtlsError) {
+        self = try Self.read(pemBytes, from: source, passphrase: passphrase) { bio, userdata in
+            PEM_read_bio_PrivateKey(bio, nil, supplyPassphrase, userdata)
+        }
+    }
+
+    /// Takes over one reference to a key.
+    init(_ key: consuming OwnedPrivateKey) {
+        storage = Storage(key)
+    }
+
+    private static func read(
+        _ bytes: [UInt8],
+        from source: String,
+        passphrase: DtlsSecretBytes?,
+        _ parse: (OpaquePointer, UnsafeMutableRawPointer) -> OpaquePointer?
+    ) throws(DtlsError) -> DtlsPrivateKey {
+        OpenSSLErrorQueue.clear()
+        var bytes = bytes
+        defer { bytes.withUnsafeMutableBytes { wipe($0) } }
+        let request = PassphraseRequest(passphrase)
+        let userdata = Unmanaged.passUnretained(request).toOpaque()
+        let result: Result<OpaquePointer?, DtlsError> = bytes.withUnsafeBytes { bytes in
+            do throws(DtlsError) {
+                return .success(try OwnedBIO.withReading(bytes) { bio throws(DtlsError) in parse(bio, userdata) })
+            } catch {
+                return .failure(error)
+            }
+        }
+        // The request must outlive the calls that saw its pointer.
+        let passphraseWasAsked = withExtendedLifetime(request) { request.wasAsked }
+        let pointer = (try? result.get()) ?? nil
+        guard let pointer else {
+            let name = source.sanitized()
+            let message =
+                if passphraseWasAsked, passphrase == nil {
+                    "the private key in \(name) is encrypted"
+                } else if passphrase != nil {
+                    "the private key in \(name) cannot be read with this passphrase"
+                } else {
+                    "\(name) holds no private key that OpenSSL can read"
+                }
+            let hint = passphraseWasAsked && passphrase == nil ? "give its passphrase" : nil
+            throw OpenSSLErrorQueue.error(.invalidPrivateKey, phase: .configuration, message, hint: hint)
+        }
+        OpenSSLErrorQueue.clear()
+        return DtlsPrivateKey(OwnedPrivateKey(takingOwnershipOf: pointer))
+    }
+
+    /// The key as PKCS#8 in PEM, not encrypted.
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/unsupported`` when the key does not leave its provider (a hardware token).
+    public func pem() throws(DtlsError) -> DtlsSecretBytes {
+        OpenSSLErrorQueue.clear()
+        // A secure-memory BIO wipes what it held.
+        let bio = OwnedBIO(takingOwnershipOf: try OpenSSLErrorQueue.checked(BIO_new(BIO_s_secmem()), "BIO_new"))
+        guard PEM_write_bio_PKCS8PrivateKey(bio.pointer, storage.pointer, nil, nil, 0, nil, nil) == 1 else {
+            throw OpenSSLErrorQueue.error(.unsupported, phase: nil, "the private key cannot be exported")
+        }
+        return DtlsSecretBytes(bio.contents)
+    }
+
+    /// The algorithm and size, never the key.
+    public var description: String {
+        let name = EVP_PKEY_get0_type_name(storage.pointer).map { String(cString: $0) } ?? "unknown"
+        return "<\(name) private key, \(EVP_PKEY_get_bits(storage.pointer)) bits>"
+    }
+
+    /// Calls `body` with the `EVP_PKEY`. Only for calls that read it or take a reference of their own.
+    package func withPrivateKey<Result, Failure: Error>(
+        _ body: (OpaquePointer) throws(Failure) -> Result
+    ) throws(Failure) -> Result {
+        try body(storage.pointer)
+    }
+
+    private final class Storage: Sendable {
+        // An EVP_PKEY that is never changed after init; OpenSSL guards its own caches in it with locks.
+        nonisolated(unsafe) let pointer: OpaquePointer
+
+        init(_ key: consuming OwnedPrivateKey) {
+            EVP_PKEY_up_ref(key.pointer)
+            pointer = key.pointer
+        }
+
+        deinit { EVP_PKEY_free(pointer) }
+    }
+}

@@ -1,0 +1,42 @@
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Files with certificates and keys.
+enum FileContents {
+    /// No file of certificates is larger; reading a device or the wrong file must end.
+    static let maximumSize = 16 << 20
+
+    /// Reads a file whole.
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` with the `errno`.
+    static func read(_ path: String) throws(DtlsError) -> [UInt8] {
+        guard let file = fopen(path, "rb") else { throw unreadable(path, errno) }
+        defer { fclose(file) }
+        var contents: [UInt8] = []
+        var chunk = [UInt8](repeating: 0, count: 16_384)
+        // The file may hold a private key.
+        defer { chunk.withUnsafeMutableBytes { wipe($0) } }
+        while true {
+            errno = 0
+            let count = fread(&chunk, 1, chunk.count, file)
+            if count < chunk.count, ferror(file) != 0 { throw unreadable(path, errno) }
+            if count == 0 { return contents }
+            contents.append(contentsOf: chunk[..<count])
+            if contents.count > maximumSize { throw unreadable(path, EFBIG) }
+        }
+    }
+
+    private static func unreadable(_ path: String, _ code: Int32) -> DtlsError {
+        DtlsError(
+            .fileUnreadable,
+            phase: .configuration,
+            "\(path.sanitized()) cannot be read: \(String(cString: strerror(code)))",
+            systemError: code
+        )
+    }
+}

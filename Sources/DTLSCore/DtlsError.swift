@@ -1,0 +1,243 @@
+/// Why something failed, and what to do about it.
+///
+/// One type for everything that this package throws. Switch over ``code-swift.property``; show ``description``, one line
+/// that names what happened, the alert, the certificate's verdict, OpenSSL's own reasons and a hint. No part of it ever
+/// carries a key, and text that came from a peer has its control characters replaced.
+///
+/// ```swift
+/// do {
+///     connection = try await client.connect(to: "gadget.local", port: 5684, context: context)
+/// } catch where error.code == .handshakeTimedOut {
+///     // nobody answered
+/// }
+/// ```
+public struct DtlsError: Error, Sendable, Hashable, CustomStringConvertible {
+    private let storage: Storage
+
+    package init(
+        _ code: Code,
+        phase: Phase? = nil,
+        _ message: String,
+        hint: String? = nil,
+        alertSent: DtlsAlert? = nil,
+        alertReceived: DtlsAlert? = nil,
+        certificateVerdict: DtlsCertificateVerdict? = nil,
+        openSSLErrors: [DtlsOpenSSLError] = [],
+        systemError: Int32? = nil
+    ) {
+        storage = Storage(
+            fields: Fields(
+                code: code,
+                phase: phase,
+                message: message,
+                hint: hint,
+                alertSent: alertSent,
+                alertReceived: alertReceived,
+                certificateVerdict: certificateVerdict,
+                openSSLErrors: openSSLErrors,
+                systemError: systemError
+            )
+        )
+    }
+
+    /// What kind of failure it was.
+    public var code: Code { storage.fields.code }
+
+    /// What was being done, when that says more than the code.
+    public var phase: Phase? { storage.fields.phase }
+
+    /// What happened, in one line.
+    public var message: String { storage.fields.message }
+
+    /// What to do about it, when something is known to help.
+    public var hint: String? { storage.fields.hint }
+
+    /// The alert that told the peer.
+    public var alertSent: DtlsAlert? { storage.fields.alertSent }
+
+    /// The alert with which the peer told us.
+    public var alertReceived: DtlsAlert? { storage.fields.alertReceived }
+
+    /// Why a certificate was not accepted.
+    public var certificateVerdict: DtlsCertificateVerdict? { storage.fields.certificateVerdict }
+
+    /// What OpenSSL's error queue held, oldest first.
+    public var openSSLErrors: [DtlsOpenSSLError] { storage.fields.openSSLErrors }
+
+    /// The `errno` of the system call that failed.
+    public var systemError: Int32? { storage.fields.systemError }
+
+    /// Everything in one line.
+    public var description: String {
+        var text = message
+        if let alert = alertSent { text += "; alert sent: \(alert.code)" }
+        if let alert = alertReceived { text += "; alert received: \(alert.code)" }
+        if let verdict = certificateVerdict { text += "; certificate: \(verdict)" }
+        if !openSSLErrors.isEmpty {
+            text += "; OpenSSL: " + openSSLErrors.map(\.description).joined(separator: ", ")
+        }
+        if let hint { text += " (\(hint))" }
+        return text
+    }
+
+    /// Errors are equal when everything that they say is.
+    public static func == (left: DtlsError, right: DtlsError) -> Bool {
+        left.storage === right.storage || left.storage.fields == right.storage.fields
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(storage.fields)
+    }
+
+    // One reference, so that typed throws stay as cheap as a pointer.
+    private final class Storage: Sendable {
+        let fields: Fields
+        init(fields: Fields) { self.fields = fields }
+    }
+
+    private struct Fields: Sendable, Hashable {
+        let code: Code
+        let phase: Phase?
+        let message: String
+        let hint: String?
+        let alertSent: DtlsAlert?
+        let alertReceived: DtlsAlert?
+        let certificateVerdict: DtlsCertificateVerdict?
+        let openSSLErrors: [DtlsOpenSSLError]
+        let systemError: Int32?
+    }
+}
+
+extension DtlsError {
+    /// What kind of failure it was. More kinds may come, so keep a `default`.
+    public struct Code: Sendable, Hashable, CustomStringConvertible {
+        /// The kind's name, such as `handshakeTimedOut`.
+        public let description: String
+
+        private init(_ name: String) { description = name }
+
+        /// A setting is out of its range, or settings contradict each other. Thrown while contexts and endpoints are made.
+        public static let invalidConfiguration = Code("invalidConfiguration")
+        /// A certificate could not be read.
+        public static let invalidCertificate = Code("invalidCertificate")
+        /// A private key could not be read, or its passphrase is missing or wrong.
+        public static let invalidPrivateKey = Code("invalidPrivateKey")
+        /// A private key does not belong to the certificate that it came with.
+        public static let privateKeyMismatch = Code("privateKeyMismatch")
+        /// A pre-shared key or its identity has a length or a byte that cannot be used.
+        public static let invalidPreSharedKey = Code("invalidPreSharedKey")
+        /// A file could not be read; ``DtlsError/systemError`` says why.
+        public static let fileUnreadable = Code("fileUnreadable")
+        /// The linked OpenSSL or the system cannot do this.
+        public static let unsupported = Code("unsupported")
+        /// A host name has no address that the socket can reach.
+        public static let nameResolutionFailed = Code("nameResolutionFailed")
+        /// Another program holds the address to bind to.
+        public static let addressInUse = Code("addressInUse")
+        /// A socket could not be made, bound or used; ``DtlsError/systemError`` says why.
+        public static let socketFailed = Code("socketFailed")
+        /// A client that verifies names was not told the server's name.
+        public static let missingServerName = Code("missingServerName")
+        /// The socket already has a connection to this peer that was made with another context or server name.
+        public static let peerAlreadyConnected = Code("peerAlreadyConnected")
+        /// The peers could not agree, or one of them broke the protocol.
+        public static let handshakeFailed = Code("handshakeFailed")
+        /// The handshake was not finished within its time.
+        public static let handshakeTimedOut = Code("handshakeTimedOut")
+        /// A certificate was not accepted, by this side (then ``DtlsError/certificateVerdict`` is set) or by the peer.
+        public static let certificateRejected = Code("certificateRejected")
+        /// The pre-shared keys of the two sides differ, or the identity is unknown.
+        public static let authenticationFailed = Code("authenticationFailed")
+        /// A payload is larger than ``DtlsEngine/maximumPayloadSize``. The association is unharmed.
+        public static let payloadTooLarge = Code("payloadTooLarge")
+        /// The connection, client or server was closed before this could be done.
+        public static let connectionClosed = Code("connectionClosed")
+        /// The waiting task was cancelled.
+        public static let cancelled = Code("cancelled")
+        /// OpenSSL or the system failed in a way that it should not.
+        public static let internalFailure = Code("internalFailure")
+    }
+
+    /// What was being done.
+    public enum Phase: Sendable, Hashable {
+        /// A context was made from a configuration.
+        case configuration
+        /// A host name was looked up.
+        case resolution
+        /// A socket was bound.
+        case binding
+        /// The peers authenticated each other.
+        case handshake
+        /// Datagrams were exchanged.
+        case established
+        /// The association was being closed.
+        case closing
+    }
+
+    /// Lets `catch DtlsError.Code.payloadTooLarge` match an error by its code.
+    public static func ~= (code: Code, error: DtlsError) -> Bool {
+        error.code == code
+    }
+}
+
+extension DtlsError.Code {
+    /// Lets `catch DtlsError.Code.payloadTooLarge` match any error that is a ``DtlsError`` of this code.
+    public static func ~= (code: DtlsError.Code, error: any Error) -> Bool {
+        (error as? DtlsError)?.code == code
+    }
+}
+
+/// Why a certificate was not accepted (`X509_verify_cert_error_string(3)`).
+public struct DtlsCertificateVerdict: Sendable, Hashable, CustomStringConvertible {
+    /// OpenSSL's number, one of `X509_V_ERR_…`.
+    public let code: Int
+
+    /// OpenSSL's text for it.
+    public let reason: String
+
+    /// Where in the chain the fault is: 0 is the peer's own certificate.
+    public let depth: Int
+
+    /// The subject of the certificate with the fault, when there is one.
+    public let subject: String?
+
+    /// Such as `self-signed certificate (18) at depth 0, CN=localhost`.
+    public var description: String {
+        "\(reason) (\(code)) at depth \(depth)" + (subject.map { ", " + $0.sanitized() } ?? "")
+    }
+}
+
+/// An entry of OpenSSL's error queue (`ERR_get_error_all(3)`).
+public struct DtlsOpenSSLError: Sendable, Hashable, CustomStringConvertible {
+    /// The packed number, as `openssl errstr` explains it.
+    public let code: UInt
+
+    /// OpenSSL's reason, such as `no shared cipher`.
+    public let reason: String
+
+    /// What OpenSSL added to it, often empty.
+    public let detail: String
+
+    /// The reason, and the detail if there is one.
+    public var description: String { detail.isEmpty ? reason : "\(reason): \(detail)" }
+}
+
+extension String {
+    /// The text with control characters replaced and its length bounded, fit for one line of a log.
+    package func sanitized(limit: Int = 256) -> String {
+        var result = ""
+        for (index, scalar) in unicodeScalars.enumerated() {
+            if index == limit {
+                result += "…"
+                break
+            }
+            switch scalar.properties.generalCategory {
+            case .control, .format, .lineSeparator, .paragraphSeparator, .surrogate, .privateUse, .unassigned:
+                result += "\\u{" + String(scalar.value, radix: 16) + "}"
+            default:
+                result.unicodeScalars.append(scalar)
+            }
+        }
+        return result
+    }
+}

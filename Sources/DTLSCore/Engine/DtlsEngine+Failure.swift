@@ -1,0 +1,187 @@
+import COpenSSL
+
+// From OpenSSL's words to an error that says what happened and what to do.
+
+extension DtlsEngine {
+    /// Ends the handshake with what OpenSSL said.
+    func failHandshake(_ errors: [DtlsOpenSSLError]) {
+        let reasons = Set(errors.map { ERR_GET_REASON(UInt($0.code)) })
+        let verdict = callbacks.verdict
+        var code = DtlsError.Code.handshakeFailed
+        var message = "the handshake failed"
+        var hint: String?
+        if let verdict {
+            code = .certificateRejected
+            message = "the peer's certificate was not accepted"
+            hint = Self.hint(for: verdict)
+        } else if reasons.contains(SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
+            code = .certificateRejected
+            message = "the client presented no certificate"
+            hint = "the server requires one; set the client configuration's identity"
+        } else if reasons.contains(SSL_R_NO_SHARED_CIPHER) {
+            message = "no shared cipher"
+            hint = sharedCipherHint
+        } else if reasons.contains(SSL_R_PSK_IDENTITY_NOT_FOUND) {
+            code = .authenticationFailed
+            message = "no pre-shared key is known for the identity"
+        } else if reasons.contains(SSL_R_UNSUPPORTED_PROTOCOL) || reasons.contains(SSL_R_VERSION_TOO_LOW) {
+            message = "no shared version"
+            hint = "this side speaks \(context.configuration.minimumVersion) to \(context.configuration.maximumVersion)"
+        }
+        end(
+            .failed(
+                DtlsError(
+                    code,
+                    phase: .handshake,
+                    message,
+                    hint: hint,
+                    alertSent: callbacks.alertSent,
+                    alertReceived: callbacks.alertReceived,
+                    certificateVerdict: verdict,
+                    openSSLErrors: errors
+                )
+            )
+        )
+    }
+
+    /// Ends the handshake with the alert that the peer sent, after which nothing more came of it.
+    func failByHeldAlert() {
+        guard let alert = filter.heldAlert else {
+            alertDeadline = nil
+            return
+        }
+        end(.failed(Self.error(for: alert, role: context.role, usedKey: callbacks.preSharedKeyWasUsed)))
+    }
+
+    func failByTime() {
+        if filter.heldAlert != nil { return failByHeldAlert() }
+        if unusableSealedRecords > 0, callbacks.preSharedKeyWasUsed { return failByWrongKey() }
+        let heard = statistics.datagramsReceived > (hello == nil ? 0 : -1)
+        end(
+            .failed(
+                DtlsError(
+                    .handshakeTimedOut,
+                    phase: .handshake,
+                    heard
+                        ? "the handshake was not finished in time"
+                        : "the peer did not answer",
+                    hint: heard
+                        ? "if pre-shared keys are in use, identity or key may be wrong: many servers fall silent then"
+                        : "check address and port, and whether something on the way drops UDP"
+                )
+            )
+        )
+    }
+
+    /// Ends a server's handshake whose client has another key, and tells the client so.
+    func failByWrongKey() {
+        let alert = DtlsAlert(level: .fatal, code: .decryptError)
+        sendInClear(alert)
+        end(
+            .failed(
+                DtlsError(
+                    .authenticationFailed,
+                    phase: .handshake,
+                    "the client's pre-shared key is not the one of its identity, or the identity is unknown",
+                    alertSent: alert
+                )
+            )
+        )
+    }
+
+    /// Writes an alert record of epoch 0: the server's side of the handshake is still in clear, and OpenSSL sends alerts only
+    /// where it fails itself.
+    private func sendInClear(_ alert: DtlsAlert) {
+        let sequence = (bio.highestSequenceNumber ?? 0) &+ 1
+        var record: [UInt8] = [ContentType.alert, 0xFE, 0xFD, 0, 0]
+        record += (0..<6).map { UInt8(truncatingIfNeeded: sequence >> (40 - 8 * UInt64($0))) }
+        record += [0, 2, alert.level.rawValue, alert.code.rawValue]
+        bio.appendRecord(record)
+    }
+
+    /// Ends an open association with what OpenSSL said.
+    func failEstablished(_ errors: [DtlsOpenSSLError]) {
+        let alert = callbacks.alertReceived
+        end(
+            .failed(
+                DtlsError(
+                    .connectionClosed,
+                    phase: .established,
+                    alert == nil ? "the association failed" : "the peer ended the association with an alert",
+                    alertSent: callbacks.alertSent,
+                    alertReceived: alert,
+                    openSSLErrors: errors
+                )
+            )
+        )
+    }
+
+    /// What an alert in the handshake means.
+    private static func error(for alert: DtlsAlert, role: DtlsRole, usedKey: Bool) -> DtlsError {
+        let code: DtlsError.Code
+        var message = "the peer ended the handshake"
+        var hint: String?
+        switch alert.code {
+        case .badCertificate, .unsupportedCertificate, .certificateRevoked, .certificateExpired, .certificateUnknown,
+            .unknownCA, .accessDenied, .certificateRequired:
+            code = .certificateRejected
+            message = "the peer did not accept this side's certificate"
+            hint = alert.code == .unknownCA ? "the peer does not trust the certificate's issuer" : nil
+        case .unknownPSKIdentity:
+            code = .authenticationFailed
+            message = "the peer does not know the pre-shared-key identity"
+        case .decryptError where usedKey, .badRecordMac where usedKey:
+            code = .authenticationFailed
+            message = "the peer did not accept the pre-shared key"
+            hint = "check identity and key on both sides"
+        case .handshakeFailure, .insufficientSecurity:
+            code = .handshakeFailed
+            hint =
+                role == .client
+                ? "often no shared cipher, or a client certificate that the server misses: compare the cipher lists"
+                : "compare the cipher lists"
+        case .protocolVersion:
+            code = .handshakeFailed
+            hint = "the peer does not speak the versions of this side"
+        default:
+            code = .handshakeFailed
+        }
+        return DtlsError(code, phase: .handshake, message, hint: hint, alertReceived: alert)
+    }
+
+    private static func hint(for verdict: DtlsCertificateVerdict) -> String? {
+        switch Int32(truncatingIfNeeded: verdict.code) {
+        case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
+            "the certificate is for another name than the one connected to; serverName sets the expected one"
+        case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID:
+            "compare the certificate's dates with this machine's clock"
+        case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+            X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY, X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT,
+            X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE:
+            "add its root to the configuration's trust"
+        case X509_V_ERR_INVALID_PURPOSE:
+            "its extended key usage does not allow this role"
+        default:
+            nil
+        }
+    }
+
+    /// Both sides' suites, as far as they are known.
+    private var sharedCipherHint: String {
+        var mine: [String] = []
+        while mine.count < 8, let name = SSL_get_cipher_list(records.pointer, Int32(mine.count)) {
+            mine.append(String(cString: name))
+        }
+        let own = "this side accepts \(mine.joined(separator: ", "))"
+        guard let hello else { return own }
+        let offered = hello.cipherSuites.prefix(8).map { id -> String in
+            let bytes = [UInt8(id >> 8), UInt8(truncatingIfNeeded: id)]
+            let cipher = SSL_CIPHER_find(records.pointer, bytes)
+            return cipher.flatMap { SSL_CIPHER_get_name($0) }.map { String(cString: $0) } ?? "0x"
+                + String(id, radix: 16)
+        }
+        let more = hello.cipherSuites.count > 8 ? ", …" : ""
+        let note = context.configuration.identity == nil ? "; it has no certificate" : ""
+        return "the client offered \(offered.joined(separator: ", "))\(more); \(own)\(note)"
+    }
+}

@@ -1,0 +1,79 @@
+import COpenSSL
+
+/// What a handshake has settled.
+public struct DtlsNegotiated: Sendable {
+    /// The version of the protocol.
+    public let version: DtlsVersion
+
+    /// The cipher suite.
+    public let cipherSuite: DtlsCipherSuite
+
+    /// The group of the key exchange, such as `x25519`, or `nil` where there was none (plain pre-shared keys).
+    public let group: String?
+
+    /// The certificates that the peer presented, its own first. Empty when it presented none.
+    ///
+    /// They were verified as the context demands it, before anything was exposed.
+    public let peerCertificates: [DtlsCertificate]
+
+    /// The pre-shared-key identity that the client used, or `nil` where certificates were used. It is the peer's text: escape it
+    /// before showing it.
+    public let preSharedKeyIdentity: [UInt8]?
+
+    /// Whether an earlier session was resumed.
+    public let isResumed: Bool
+
+    init(of ssl: OpaquePointer, role: DtlsRole, preSharedKeyIdentity: [UInt8]?) {
+        version = DtlsVersion(wireValue: UInt16(truncatingIfNeeded: SSL_version(ssl)))
+        cipherSuite = DtlsCipherSuite(SSL_get_current_cipher(ssl))
+        let groupID = COpenSSL_SSL_get_negotiated_group(ssl)
+        group = groupID > 0 ? COpenSSL_SSL_group_to_name(ssl, groupID).map { String(cString: $0) } : nil
+        peerCertificates = Self.peerCertificates(of: ssl, role: role)
+        self.preSharedKeyIdentity = preSharedKeyIdentity
+        isResumed = SSL_session_reused(ssl) == 1
+    }
+
+    private static func peerCertificates(of ssl: OpaquePointer, role: DtlsRole) -> [DtlsCertificate] {
+        guard let pointer = SSL_get1_peer_certificate(ssl) else { return [] }
+        let leaf = OwnedX509(takingOwnershipOf: pointer)
+        guard let first = try? DtlsCertificate(borrowing: leaf.pointer) else { return [] }
+        var chain = [first]
+        let others = SSL_get_peer_cert_chain(ssl)
+        // OpenSSL's chain starts with the leaf on clients and behind it on servers.
+        let start: Int32 = role == .client ? 1 : 0
+        let count = COpenSSL_sk_X509_num(others)
+        if start < count {
+            for index in start..<count {
+                guard let pointer = COpenSSL_sk_X509_value(others, index),
+                    let certificate = try? DtlsCertificate(borrowing: pointer)
+                else { continue }
+                chain.append(certificate)
+            }
+        }
+        return chain
+    }
+}
+
+extension DtlsCipherSuite {
+    init(_ cipher: OpaquePointer?) {
+        id = cipher.map { SSL_CIPHER_get_protocol_id($0) } ?? 0
+        name = cipher.flatMap { SSL_CIPHER_standard_name($0) }.map { String(cString: $0) } ?? "unknown"
+        openSSLName = cipher.flatMap { SSL_CIPHER_get_name($0) }.map { String(cString: $0) } ?? "unknown"
+    }
+
+    /// Whether the key exchange of `cipher` involves a pre-shared key.
+    static func usesPreSharedKey(_ cipher: OpaquePointer?) -> Bool {
+        guard let cipher else { return false }
+        return [NID_kx_psk, NID_kx_ecdhe_psk, NID_kx_dhe_psk, NID_kx_rsa_psk].contains(SSL_CIPHER_get_kx_nid(cipher))
+    }
+
+    /// What the AEAD suites add to a payload beside the header: explicit nonce and tag, in bytes. Nil for others.
+    ///
+    /// AES-GCM: RFC 5288 §3; AES-CCM: RFC 6655 §3 and §4; ChaCha20-Poly1305, which has no explicit nonce: RFC 7905 §2.
+    var sealedOverhead: Int? {
+        if openSSLName.contains("CHACHA20") { return 16 }
+        if openSSLName.contains("CCM8") { return 8 + 8 }
+        if openSSLName.contains("GCM") || openSSLName.contains("CCM") { return 8 + 16 }
+        return nil
+    }
+}

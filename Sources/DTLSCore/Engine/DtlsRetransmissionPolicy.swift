@@ -1,0 +1,70 @@
+/// When a flight of the handshake that was not answered is sent again (RFC 6347 §4.2.4).
+///
+/// OpenSSL starts at one second. The default here starts at 400 milliseconds, which suits the Internet of today, doubles at
+/// each attempt and stays at 4 seconds.
+public struct DtlsRetransmissionPolicy: Sendable, Hashable {
+    /// How long the first wait for an answer takes: 20 milliseconds to 60 seconds. Default: 400 milliseconds.
+    public var initialTimeout: Duration
+
+    /// By what the wait grows at each attempt: 1 to 10. Default: 2.
+    public var factor: Double
+
+    /// The longest wait: at least `initialTimeout`, at most 60 seconds. Default: 4 seconds.
+    public var maximumTimeout: Duration
+
+    /// By which part of itself each wait varies at random, up and down: 0 to 0.5. Default: 0.1.
+    ///
+    /// It keeps many clients that lost the same packet from coming back at the same moment.
+    public var jitter: Double
+
+    /// How many times a flight is sent again before the handshake fails: 0 to 12, which is where OpenSSL stops. Default: 12.
+    public var maximumAttempts: Int
+
+    /// Makes a policy; every parameter has the default that its property names.
+    public init(
+        initialTimeout: Duration = .milliseconds(400),
+        factor: Double = 2,
+        maximumTimeout: Duration = .seconds(4),
+        jitter: Double = 0.1,
+        maximumAttempts: Int = 12
+    ) {
+        self.initialTimeout = initialTimeout
+        self.factor = factor
+        self.maximumTimeout = maximumTimeout
+        self.jitter = jitter
+        self.maximumAttempts = maximumAttempts
+    }
+
+    func validate() throws(DtlsError) {
+        let problem: String? =
+            if !(Duration.milliseconds(20)...Duration.seconds(60)).contains(initialTimeout) {
+                "the initial retransmission timeout \(initialTimeout) is outside of 20 milliseconds to 60 seconds"
+            } else if !(factor >= 1 && factor <= 10) {
+                "the retransmission factor \(factor) is outside of 1 to 10"
+            } else if !(initialTimeout...Swift.max(initialTimeout, .seconds(60))).contains(maximumTimeout) {
+                "the maximum retransmission timeout \(maximumTimeout) is below the initial one or above 60 seconds"
+            } else if !(jitter >= 0 && jitter <= 0.5) {
+                "the retransmission jitter \(jitter) is outside of 0 to 0.5"
+            } else if !(0...12).contains(maximumAttempts) {
+                "\(maximumAttempts) retransmission attempts are outside of 0 to 12"
+            } else {
+                nil
+            }
+        if let problem { throw DtlsError(.invalidConfiguration, phase: .configuration, problem) }
+    }
+
+    /// The wait that follows one of `previous` microseconds (0: the first), without jitter.
+    func timeout(after previous: UInt32) -> UInt32 {
+        let cap = maximumTimeout.microseconds
+        guard previous > 0 else { return UInt32(clamping: Swift.min(initialTimeout.microseconds, cap)) }
+        return UInt32(clamping: Int64(Swift.min(Double(previous) * factor, Double(cap))))
+    }
+}
+
+extension Duration {
+    /// Whole microseconds.
+    var microseconds: Int64 {
+        let (seconds, attoseconds) = components
+        return seconds &* 1_000_000 &+ attoseconds / 1_000_000_000_000
+    }
+}

@@ -1,0 +1,124 @@
+/// What of a datagram may pass to OpenSSL.
+///
+/// In its handshake OpenSSL believes whatever comes in clear: one forged alert, one record of an unknown kind or one too short
+/// ends it. What cannot be part of an honest peer's flight is dropped here and counted.
+struct RecordFilter {
+    /// How many epoch-1 records may wait in OpenSSL for the end of the handshake, which keeps each of them in a buffer of its own.
+    static let maximumEarlyRecords = 16
+
+    /// OpenSSL reads at least this many bytes at once.
+    private static let maximumSlice = 16_384
+
+    /// The shortest encrypted record that can be authentic: explicit nonce (or IV) and tag.
+    var minimumSealedLength = 16
+
+    private var earlyRecords = 0
+
+    /// A fatal alert in clear during the handshake. It may be forged, so it ends nothing by itself.
+    private(set) var heldAlert: DtlsAlert?
+
+    /// Where in a datagram records stand that may pass.
+    typealias Slices = [Range<Int>]
+
+    /// What ``sift(_:isOpen:into:)`` found.
+    struct Findings {
+        var dropped = 0
+        var hasHandshake = false
+        var hasSealed = false
+    }
+
+    mutating func sift(_ datagram: UnsafeRawBufferPointer, isOpen: Bool, into slices: inout Slices) -> Findings {
+        var findings = Findings()
+        var offset = 0
+        while offset < datagram.count {
+            guard let header = RecordHeader(datagram, at: offset) else {
+                findings.dropped += 1
+                break
+            }
+            let end = offset + RecordHeader.size + header.length
+            let passes =
+                header.epoch == 0
+                ? !isOpen && passesInClear(header, datagram, bodyAt: offset + RecordHeader.size, &findings)
+                : passesSealed(header, isOpen: isOpen, &findings)
+            if passes {
+                // Neighbours pass as one piece, as large as OpenSSL's read buffer takes it.
+                if let last = slices.indices.last, slices[last].upperBound == offset,
+                    end - slices[last].lowerBound <= Self.maximumSlice
+                {
+                    slices[last] = slices[last].lowerBound..<end
+                } else {
+                    slices.append(offset..<end)
+                }
+            } else {
+                findings.dropped += 1
+            }
+            offset = end
+        }
+        if datagram.isEmpty { findings.dropped += 1 }
+        return findings
+    }
+
+    private mutating func passesInClear(
+        _ header: RecordHeader,
+        _ datagram: UnsafeRawBufferPointer,
+        bodyAt start: Int,
+        _ findings: inout Findings
+    ) -> Bool {
+        switch header.contentType {
+        case ContentType.handshake:
+            guard isWellFormedHandshake(datagram, start..<(start + header.length)) else { return false }
+            findings.hasHandshake = true
+            return true
+        case ContentType.changeCipherSpec:
+            return header.length == 1 && datagram[start] == 1
+        case ContentType.alert:
+            guard header.length == 2 else { return false }
+            // close_notify ends a handshake as well. Other warnings have no consequence.
+            let isClose = datagram[start + 1] == DtlsAlertDescription.closeNotify.rawValue
+            if datagram[start] == DtlsAlert.Level.fatal.rawValue || isClose {
+                heldAlert = DtlsAlert(
+                    level: isClose ? .warning : .fatal,
+                    code: DtlsAlertDescription(rawValue: datagram[start + 1])
+                )
+            }
+            return false
+        default:
+            // Application data in clear is never anyone's.
+            return false
+        }
+    }
+
+    private func isWellFormedHandshake(_ datagram: UnsafeRawBufferPointer, _ body: Range<Int>) -> Bool {
+        var cursor = body.lowerBound
+        while cursor < body.upperBound {
+            guard let fragment = HandshakeFragment(datagram, at: cursor, end: body.upperBound) else { return false }
+            // An empty fragment of a message that is not empty says nothing, and OpenSSL has stumbled over them.
+            if fragment.body.isEmpty, fragment.messageLength > 0 { return false }
+            cursor = fragment.body.upperBound
+        }
+        return !body.isEmpty
+    }
+
+    private mutating func passesSealed(_ header: RecordHeader, isOpen: Bool, _ findings: inout Findings) -> Bool {
+        guard header.epoch == 1, header.length >= minimumSealedLength else { return false }
+        guard (ContentType.changeCipherSpec...ContentType.applicationData).contains(header.contentType) else {
+            return false
+        }
+        if !isOpen {
+            guard earlyRecords < Self.maximumEarlyRecords else { return false }
+            earlyRecords += 1
+            findings.hasSealed = true
+        }
+        return true
+    }
+
+    /// Forgets a held alert, because the peer went on with the handshake.
+    mutating func dismissHeldAlert() {
+        heldAlert = nil
+    }
+
+    /// Lets another ``maximumEarlyRecords`` pass: the peer is answering a flight that was sent again.
+    mutating func renewEarlyRecords() {
+        earlyRecords = 0
+    }
+}

@@ -1,0 +1,175 @@
+import COpenSSL
+
+/// What OpenSSL reads from and writes to: a datagram is a datagram, and a write never waits.
+///
+/// `BIO_s_mem` would glue a flight into one stream and tell OpenSSL an MTU of 256 bytes. This one keeps the boundaries, answers
+/// the datagram controls, and joins what one call writes into datagrams of up to the MTU, which OpenSSL does for first
+/// flights only (RFC 6347 §4.1.1 allows it).
+final class DatagramBIO {
+    /// OpenSSL's buffering BIO splits records beyond it.
+    static let maximumHandshakeDatagram = 4_096
+
+    /// UDP payload bytes of the largest datagram to write.
+    let mtu: Int
+
+    /// Whether the addresses are IPv6 ones, for the MTU to fall back to.
+    let isIPv6: Bool
+
+    /// What was written.
+    var outbound = DatagramQueue()
+
+    /// The record sequence number that the first record written must reach; see ``renumber(_:)``.
+    var firstSequenceNumber: UInt64?
+
+    /// The highest sequence number written in epoch 0.
+    private(set) var highestSequenceNumber: UInt64?
+
+    private var sequenceOffset: UInt64 = 0
+    private var joinsWithLast = false
+
+    // The datagram under way, valid only inside withInbound(_:_:_:).
+    private var inbound = UnsafeRawBufferPointer(start: nil, count: 0)
+    private var slices: RecordFilter.Slices = []
+    private var nextSlice = 0
+
+    init(mtu: Int, isIPv6: Bool) {
+        self.mtu = mtu
+        self.isIPv6 = isIPv6
+    }
+
+    /// Makes the OpenSSL half. The caller keeps this object alive for as long as the `BIO` lives.
+    func makeBIO() throws(DtlsError) -> OpaquePointer {
+        let bio = try OpenSSLErrorQueue.checked(BIO_new(Self.method), "BIO_new", phase: .handshake)
+        BIO_set_data(bio, Unmanaged.passUnretained(self).toOpaque())
+        return bio
+    }
+
+    /// Lets OpenSSL read `slices` of `datagram`, one a read, while `body` runs.
+    func withInbound(
+        _ datagram: UnsafeRawBufferPointer,
+        _ slices: RecordFilter.Slices,
+        _ body: () -> Void
+    ) {
+        inbound = datagram
+        self.slices = slices
+        nextSlice = 0
+        body()
+        inbound = UnsafeRawBufferPointer(start: nil, count: 0)
+        self.slices = []
+    }
+
+    /// Ends the joining of writes: what comes next starts a datagram of its own.
+    func endFlight() {
+        joinsWithLast = false
+    }
+
+    fileprivate func read(into buffer: UnsafeMutableRawBufferPointer) -> Int? {
+        while nextSlice < slices.count {
+            let slice = slices[nextSlice]
+            nextSlice += 1
+            // OpenSSL's buffer holds any record; a longer run of records than it holds is no honest datagram.
+            guard slice.count <= buffer.count, slice.upperBound <= inbound.count, !slice.isEmpty else { continue }
+            buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: inbound[slice]))
+            return slice.count
+        }
+        return nil
+    }
+
+    fileprivate func write(_ bytes: UnsafeRawBufferPointer) {
+        if joinsWithLast, outbound.lastCount + bytes.count <= Swift.min(mtu, Self.maximumHandshakeDatagram) {
+            outbound.extendLast(bytes)
+        } else {
+            outbound.append(bytes)
+        }
+        joinsWithLast = true
+        outbound.withLastBytes(bytes.count) { renumber($0) }
+    }
+
+    /// Adds records of our own that did not come from OpenSSL.
+    func appendRecord(_ record: [UInt8]) {
+        record.withUnsafeBytes { outbound.append($0) }
+        joinsWithLast = false
+    }
+
+    /// Raises the sequence numbers of epoch-0 records, which nothing authenticates, to where the peer expects them.
+    ///
+    /// OpenSSL 3.2 to 4.0 sends its ServerHello with sequence number 1 although the HelloVerifyRequest may have used that
+    /// (openssl#32063), and the client takes it for a replay.
+    private func renumber(_ bytes: UnsafeMutableRawBufferPointer) {
+        let readable = UnsafeRawBufferPointer(bytes)
+        var offset = 0
+        while let header = RecordHeader(readable, at: offset), header.epoch == 0 {
+            if let first = firstSequenceNumber {
+                sequenceOffset = first > header.sequenceNumber ? first - header.sequenceNumber : 0
+                firstSequenceNumber = nil
+            }
+            let number = header.sequenceNumber &+ sequenceOffset
+            if sequenceOffset > 0 { bytes.storeUInt48(number, at: offset + 5) }
+            highestSequenceNumber = Swift.max(highestSequenceNumber ?? 0, number)
+            offset += RecordHeader.size + header.length
+        }
+    }
+
+    /// Built once and never changed, hence safe to share between threads.
+    private nonisolated(unsafe) static let method: OpaquePointer? = {
+        let type = BIO_get_new_index() | BIO_TYPE_SOURCE_SINK
+        guard let method = BIO_meth_new(type, "swift-dtls datagrams") else { return nil }
+        BIO_meth_set_create(method) { bio in
+            BIO_set_init(bio, 1)
+            return 1
+        }
+        BIO_meth_set_destroy(method) { _ in 1 }
+        BIO_meth_set_read(method, datagramBIORead)
+        BIO_meth_set_write(method, datagramBIOWrite)
+        BIO_meth_set_ctrl(method, datagramBIOControl)
+        return method
+    }()
+
+    fileprivate static func of(_ bio: OpaquePointer?) -> DatagramBIO? {
+        guard let data = BIO_get_data(bio) else { return nil }
+        return Unmanaged<DatagramBIO>.fromOpaque(data).takeUnretainedValue()
+    }
+}
+
+/// One slice a read; nothing left asks OpenSSL to come back, which is SSL_ERROR_WANT_READ.
+private func datagramBIORead(_ bio: OpaquePointer?, _ buffer: UnsafeMutablePointer<CChar>?, _ size: Int32) -> Int32 {
+    COpenSSL_BIO_clear_retry_flags(bio)
+    guard let state = DatagramBIO.of(bio), let buffer, size > 0,
+        let count = state.read(into: UnsafeMutableRawBufferPointer(start: buffer, count: Int(size)))
+    else {
+        COpenSSL_BIO_set_retry_read(bio)
+        return -1
+    }
+    return Int32(truncatingIfNeeded: count)
+}
+
+/// Takes everything: a write that asked to be repeated would lose application data, and corrupted memory before CVE-2026-84782.
+private func datagramBIOWrite(_ bio: OpaquePointer?, _ bytes: UnsafePointer<CChar>?, _ size: Int32) -> Int32 {
+    COpenSSL_BIO_clear_retry_flags(bio)
+    guard let state = DatagramBIO.of(bio), let bytes, size > 0 else { return size }
+    state.write(UnsafeRawBufferPointer(start: bytes, count: Int(size)))
+    return size
+}
+
+private func datagramBIOControl(
+    _ bio: OpaquePointer?,
+    _ command: Int32,
+    _ number: Int,
+    _ pointer: UnsafeMutableRawPointer?
+) -> Int {
+    guard let state = DatagramBIO.of(bio) else { return 0 }
+    switch command {
+    case BIO_CTRL_FLUSH, BIO_CTRL_DGRAM_SET_NEXT_TIMEOUT:
+        return 1
+    case BIO_CTRL_DGRAM_QUERY_MTU:
+        return Swift.min(state.mtu, DatagramBIO.maximumHandshakeDatagram)
+    case BIO_CTRL_DGRAM_GET_MTU_OVERHEAD:
+        return state.isIPv6 ? 48 : 28
+    case BIO_CTRL_DGRAM_GET_FALLBACK_MTU:
+        // What every IPv4 or IPv6 path must carry.
+        return Swift.min(state.mtu, state.isIPv6 ? 1_232 : 548)
+    default:
+        // Zero is right for PENDING, WPENDING, EOF, PUSH, POP, GET_PEER, MTU_EXCEEDED and the kernel-TLS questions.
+        return 0
+    }
+}
