@@ -11,10 +11,12 @@ let package = Package(
     name: "swift-dtls",
     platforms: [.macOS(.v15)],
     products: [
+        .library(name: "DTLS", targets: ["DTLS"]),
         .library(name: "DTLSCore", targets: ["DTLSCore"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
+        .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     ],
     targets: [
         // OpenSSL's libssl and libcrypto. Only DTLSCore and the test support target import it.
@@ -27,6 +29,17 @@ let package = Package(
         .target(
             name: "DTLSCore",
             dependencies: ["COpenSSL", .product(name: "DequeModule", package: "swift-collections")],
+            swiftSettings: settings
+        ),
+        // Sockets, Dispatch sources, demultiplexing, deadlines, the async API.
+        .target(
+            name: "DTLS",
+            dependencies: [
+                "DTLSCore",
+                .product(name: "DequeModule", package: "swift-collections"),
+                .product(name: "HeapModule", package: "swift-collections"),
+                .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: settings
         ),
     ],

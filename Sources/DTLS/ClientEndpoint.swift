@@ -1,0 +1,126 @@
+import Logging
+
+/// What a client's connection was asked for; a second connect that asks the same gets the same connection.
+struct ConnectTarget: Sendable {
+    let context: DtlsClientContext
+    let serverName: String?
+
+    func isSame(as other: ConnectTarget) -> Bool {
+        context === other.context && serverName == other.serverName
+    }
+}
+
+/// The inside of a ``DtlsClient``: one socket and its associations by peer.
+final class ClientEndpoint: AssociationOwner {
+    let loop: SocketLoop
+    let logger: Logger?
+    private let state = Lock(State())
+
+    private struct State {
+        var associations: [DtlsAddress: Association] = [:]
+        var closeError: DtlsError?
+        var datagramsDropped = 0
+    }
+
+    init(socket: UDPSocket, logger: Logger?) {
+        loop = SocketLoop(socket: socket, label: "swift-dtls.client")
+        self.logger = logger
+        loop.start(self)
+    }
+
+    /// Joins the association with `peer`, or begins one. It is held for the caller, who releases it.
+    func association(
+        with peer: DtlsAddress,
+        target: ConnectTarget,
+        timeout: Duration?
+    ) throws(DtlsError) -> Association {
+        let found = state.withLock { $0.associations[peer] }
+        if let found, found.hold() { return try join(found, target) }
+        let engine = try DtlsEngine(
+            client: target.context.engineContext,
+            serverName: target.serverName,
+            preSharedKey: target.context.fixedKey,
+            usesIPv6: peer.isIPv6
+        )
+        if let timeout { engine.handshakeTimeout = timeout }
+        let fresh = Association(engine: engine, peer: peer, owner: self, target: target)
+        let result = state.withLock { state -> Result<Association, DtlsError> in
+            if let error = state.closeError { return .failure(error) }
+            // Another task may have been faster.
+            if let found = state.associations[peer], found.hold() { return .success(found) }
+            state.associations[peer] = fresh
+            _ = fresh.hold()
+            return .success(fresh)
+        }
+        let association = try result.get()
+        guard association === fresh else { return try join(association, target) }
+        fresh.start()
+        return fresh
+    }
+
+    private func join(_ association: Association, _ target: ConnectTarget) throws(DtlsError) -> Association {
+        guard let existing = association.target, existing.isSame(as: target) else {
+            association.release()
+            throw DtlsError(
+                .peerAlreadyConnected,
+                phase: .handshake,
+                "this socket already has a connection to \(association.peer), made with another context or server name",
+                hint: "close that one first, or bind another client"
+            )
+        }
+        return association
+    }
+
+    func close(_ error: DtlsError = ClientEndpoint.closed) {
+        let associations = state.withLock { state -> [Association] in
+            if state.closeError == nil { state.closeError = error }
+            return Array(state.associations.values)
+        }
+        for association in associations { association.close() }
+        loop.shutDown()
+    }
+
+    static let closed = DtlsError(.connectionClosed, phase: .closing, "the client was closed")
+
+    // MARK: AssociationOwner
+
+    func association(_ association: Association, requests request: DtlsPreSharedKeyRequest) {
+        guard case .hint(let hint) = request, case .asked(let ask)? = association.target?.context.keySource else {
+            return association.answer(DtlsPreSharedKey?.none)
+        }
+        Task { association.answer(await ask(hint)) }
+    }
+
+    func associationOpened(_ association: Association) {
+        logger?.debug(
+            "handshake finished",
+            metadata: ["peer": "\(association.peer)", "suite": "\(association.negotiated?.cipherSuite.name ?? "")"]
+        )
+    }
+
+    func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
+        state.withLock { state in
+            if state.associations[association.peer] === association {
+                state.associations[association.peer] = nil
+            }
+        }
+        logger?.debug("connection ended", metadata: ["peer": "\(association.peer)", "reason": "\(reason)"])
+    }
+}
+
+extension ClientEndpoint: SocketLoopHandler {
+    func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
+        let association = state.withLock { state -> Association? in
+            let association = state.associations[source]
+            // Nobody here has asked that peer for anything.
+            if association == nil { state.datagramsDropped += 1 }
+            return association
+        }
+        association?.receive(datagram, now: now)
+    }
+
+    func socketFailed(_ error: DtlsError) {
+        logger?.error("the client's socket failed", metadata: ["error": "\(error)"])
+        close(error)
+    }
+}

@@ -1,0 +1,131 @@
+public import Logging
+
+/// A UDP socket with any number of DTLS connections to servers.
+///
+/// ```swift
+/// let client = try await DtlsClient.bind()
+/// let connection = try await client.connect(to: "gadget.local", port: 5684, context: context)
+/// try await connection.send("hello")
+/// ```
+///
+/// Everything may be called from any thread or task. A client that nobody holds any more, and none of whose connections anybody
+/// holds, is closed.
+public final class DtlsClient: Sendable {
+    private let endpoint: ClientEndpoint
+
+    private init(_ socket: UDPSocket, _ logger: Logger?) {
+        endpoint = ClientEndpoint(socket: socket, logger: logger)
+    }
+
+    /// Binds a socket.
+    ///
+    /// - Parameters:
+    ///   - host: The local address or name. The default, `::`, reaches IPv6 and IPv4 peers; where the system has no IPv6 it stands for
+    ///     `0.0.0.0`.
+    ///   - port: The local port. The default, 0, lets the system pick one.
+    ///   - options: The socket's options.
+    ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
+    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
+    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options out of their
+    ///   range.
+    public static func bind(
+        host: String = "::",
+        port: UInt16 = 0,
+        options: DtlsSocketOptions = DtlsSocketOptions(),
+        logger: Logger? = nil
+    ) async throws(DtlsError) -> DtlsClient {
+        DtlsClient(try await UDPSocket.bind(host: host, port: port, options: options), logger)
+    }
+
+    /// Uses a socket of the caller, whose descriptor's flags stay as they are.
+    ///
+    /// - Parameters:
+    ///   - descriptor: A UDP socket of IPv4 or IPv6. Nobody else may read from it while the client lives.
+    ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
+    ///   - logger: As in ``bind(host:port:options:logger:)``.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket,
+    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the caller's then.
+    public init(socket descriptor: Int32, takesOwnership: Bool = false, logger: Logger? = nil) throws(DtlsError) {
+        let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
+        endpoint = ClientEndpoint(socket: socket, logger: logger)
+    }
+
+    deinit {
+        endpoint.close()
+    }
+
+    /// The address that the socket is bound to.
+    public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
+
+    /// Connects to a server by name or address.
+    ///
+    /// The name is looked up; when it has several addresses, the next one is tried along with the ones before after 300 milliseconds,
+    /// and the first to answer wins.
+    ///
+    /// A second call for the same peer, context and server name returns the connection that is there, or joins its handshake.
+    ///
+    /// - Parameters:
+    ///   - host: The server's DNS name or IP address.
+    ///   - port: The server's port.
+    ///   - context: Credentials and demands. One client may use several side by side, for different peers.
+    ///   - serverName: The name or IP address that the server's certificate must carry. Default: `host`.
+    ///   - timeout: How long a handshake may take. Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
+    /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``; ``DtlsError/Code-swift.struct/handshakeTimedOut``;
+    ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when the pre-shared
+    ///   keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``; ``DtlsError/Code-swift.struct/peerAlreadyConnected``;
+    ///   ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed meanwhile;
+    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled, which gives the handshake up.
+    public func connect(
+        to host: String,
+        port: UInt16,
+        context: DtlsClientContext,
+        serverName: String? = nil,
+        timeout: Duration? = nil
+    ) async throws(DtlsError) -> DtlsConnection {
+        let addresses = try await NameResolution.resolve(host: host, port: port, reach: endpoint.loop.socket.reach)
+        return try await AddressRace(addresses).run { address throws(DtlsError) in
+            try await self.connect(to: address, context: context, serverName: serverName ?? host, timeout: timeout)
+        }
+    }
+
+    /// Connects to a server by address.
+    ///
+    /// - Parameters:
+    ///   - address: The server's address.
+    ///   - context: As in ``connect(to:port:context:serverName:timeout:)``.
+    ///   - serverName: The name or IP address that the server's certificate must carry. Default: the address.
+    ///   - timeout: As in ``connect(to:port:context:serverName:timeout:)``: above zero, up to one day.
+    /// - Throws: As ``connect(to:port:context:serverName:timeout:)`` does.
+    public func connect(
+        to address: DtlsAddress,
+        context: DtlsClientContext,
+        serverName: String? = nil,
+        timeout: Duration? = nil
+    ) async throws(DtlsError) -> DtlsConnection {
+        guard endpoint.loop.socket.reach.includes(address) else {
+            let message = "\(address) cannot be reached from a socket bound to \(localAddress)"
+            throw DtlsError(.nameResolutionFailed, phase: .resolution, message, hint: "bind the client to ::")
+        }
+        if let timeout, timeout <= .zero || timeout > .seconds(86_400) {
+            let message = "a timeout of \(timeout) is not above zero and at most one day"
+            throw DtlsError(.invalidConfiguration, phase: .handshake, message)
+        }
+        let target = ConnectTarget(context: context, serverName: serverName ?? address.host)
+        let association = try endpoint.association(with: address, target: target, timeout: timeout)
+        // The connection has a hold of its own; a connect that fails or is cancelled gives the last one up.
+        defer { association.release() }
+        try await association.waitUntilOpen()
+        guard let connection = association.connection(keepingAlive: self) else {
+            throw Association.closedError(association.closeReason)
+        }
+        return connection
+    }
+
+    /// Closes every connection with close_notify, ends the connects under way, and closes the socket or gives it back.
+    ///
+    /// Returns when that is done. May be called any number of times.
+    public func close() async {
+        endpoint.close()
+        await endpoint.loop.waitUntilEnded()
+    }
+}

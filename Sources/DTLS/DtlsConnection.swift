@@ -1,0 +1,137 @@
+/// Where a connection stands.
+public enum DtlsConnectionState: Sendable, Hashable {
+    /// The peers are authenticating each other. Connections that users get are beyond it.
+    case handshaking
+    /// Datagrams can be sent and received.
+    case open
+    /// The association has ended; ``DtlsConnection/closeReason`` says why.
+    case closed
+}
+
+/// A DTLS association with one peer, its handshake finished and every check of its context passed.
+///
+/// It is an asynchronous sequence of the datagrams that the peer sends:
+///
+/// ```swift
+/// for try await datagram in connection {
+///     try await connection.send(datagram)
+/// }
+/// ```
+///
+/// The sequence ends after the peer's close_notify, after ``close()``, and when the peer has started anew; it throws the
+/// ``DtlsError`` with which the association failed. Several tasks may iterate: each datagram goes to one of them. Up to 1,024
+/// datagrams (1 MiB) wait for a reader; what comes beyond is dropped and counted in ``statistics``, as UDP would.
+///
+/// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
+public final class DtlsConnection: Sendable {
+    fileprivate let association: Association
+    // A client lives as long as one of its connections; a server does not depend on them.
+    private let endpoint: (any AnyObject & Sendable)?
+
+    init(_ association: Association, _ negotiated: DtlsNegotiated, keepingAlive endpoint: (any AnyObject & Sendable)?) {
+        self.association = association
+        self.negotiated = negotiated
+        self.endpoint = endpoint
+    }
+
+    deinit {
+        association.release()
+    }
+
+    /// Where the connection stands.
+    public var state: DtlsConnectionState { association.connectionState }
+
+    /// Why it has ended; `nil` while it has not.
+    public var closeReason: DtlsCloseReason? { association.closeReason }
+
+    /// The peer's address.
+    public var peerAddress: DtlsAddress { association.peer }
+
+    /// The address of the socket. Its host is a wildcard (`::`) when the socket is bound to one.
+    public var localAddress: DtlsAddress { association.owner.loop.socket.localAddress }
+
+    /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity.
+    public let negotiated: DtlsNegotiated
+
+    /// The most bytes that ``send(_:)-([UInt8])`` takes: the configuration's MTU without what a record adds.
+    public var maximumPayloadSize: Int { association.maximumPayloadSize }
+
+    /// What went through the connection so far.
+    public var statistics: DtlsStatistics { association.statistics }
+
+    /// Sends a datagram; waits only while the socket's buffer is full.
+    ///
+    /// Like all datagrams it may be lost on its way, and nobody tells.
+    ///
+    /// - Parameter payload: Up to ``maximumPayloadSize`` bytes. An empty one sends nothing.
+    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, after which the connection lives on;
+    ///   ``DtlsError/Code-swift.struct/connectionClosed`` or the error with which it failed once it has ended;
+    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer), after which the
+    ///   connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when the task was cancelled while it waited.
+    public func send(_ payload: [UInt8]) async throws(DtlsError) {
+        while !(try trySend(payload)) {
+            guard await association.owner.loop.waitForRoom() else {
+                throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited to send")
+            }
+        }
+    }
+
+    /// Sends the UTF-8 bytes of `text`, as ``send(_:)-([UInt8])`` does.
+    public func send(_ text: String) async throws(DtlsError) {
+        try await send(Array(text.utf8))
+    }
+
+    /// Sends a datagram if the socket takes it at once. Never waits.
+    ///
+    /// - Returns: `false` when the socket's buffer is full; nothing was sent then.
+    /// - Throws: What ``send(_:)-([UInt8])`` throws, without `cancelled`.
+    public func trySend(_ payload: [UInt8]) throws(DtlsError) -> Bool {
+        var result = Result<Bool, DtlsError>.success(false)
+        payload.withUnsafeBytes { bytes in
+            do throws(DtlsError) {
+                result = .success(try association.trySend(bytes))
+            } catch {
+                result = .failure(error)
+            }
+        }
+        return try result.get()
+    }
+
+    /// Ends the connection: sends close_notify, ends every reader, and forgets the association.
+    ///
+    /// Does nothing when it has ended already.
+    public func close() {
+        association.close()
+    }
+
+    /// Waits for the end of the connection and says why it came, or ``DtlsCloseReason/closedLocally`` when the waiting task was
+    /// cancelled before.
+    public func waitUntilClosed() async -> DtlsCloseReason {
+        await association.waitUntilClosed() ?? .closedLocally
+    }
+}
+
+extension DtlsConnection: AsyncSequence {
+    /// Makes an iterator over the datagrams that come.
+    public func makeAsyncIterator() -> Iterator {
+        Iterator(connection: self)
+    }
+
+    /// Iterates over the datagrams of a connection.
+    public struct Iterator: AsyncIteratorProtocol {
+        let connection: DtlsConnection
+
+        /// Waits for the next datagram; `nil` at the end.
+        ///
+        /// - Throws: The error with which the association failed, or ``DtlsError/Code-swift.struct/cancelled`` when the task was
+        ///   cancelled.
+        public mutating func next() async throws(DtlsError) -> [UInt8]? {
+            try await connection.association.nextPayload()
+        }
+
+        /// As ``next()``, whatever the caller's actor.
+        public mutating func next(isolation actor: isolated (any Actor)?) async throws(DtlsError) -> [UInt8]? {
+            try await connection.association.nextPayload()
+        }
+    }
+}

@@ -1,0 +1,103 @@
+public import Logging
+
+/// A UDP socket that serves any number of DTLS clients.
+///
+/// It is an asynchronous sequence of connections whose handshakes are finished:
+///
+/// ```swift
+/// let server = try await DtlsServer.bind(port: 5684, context: context)
+/// for await connection in server {
+///     Task {
+///         for try await datagram in connection { try await connection.send(datagram) }
+///     }
+/// }
+/// ```
+///
+/// A stranger's datagram is answered with a cookie at the most and costs nothing that outlives it (RFC 6347 §4.2.1). One slow or silent
+/// client never delays another. Up to 4,096 finished connections wait to be taken; one more is closed.
+///
+/// Everything may be called from any thread or task. A server that nobody holds any more is closed.
+public final class DtlsServer: Sendable {
+    fileprivate let endpoint: ServerEndpoint
+
+    private init(_ socket: UDPSocket, _ context: DtlsServerContext, _ logger: Logger?) throws(DtlsError) {
+        endpoint = try ServerEndpoint(socket: socket, context: context, logger: logger)
+    }
+
+    /// Binds a socket and begins to serve.
+    ///
+    /// - Parameters:
+    ///   - host: The local address or name. The default, `::`, serves IPv6 and IPv4 clients; where the system has no IPv6 it stands for
+    ///     `0.0.0.0`.
+    ///   - port: The local port; 0 lets the system pick one, which ``localAddress`` tells. CoAP has 5684.
+    ///   - context: Credentials and demands.
+    ///   - options: The socket's options.
+    ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
+    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
+    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options out of their
+    ///   range.
+    public static func bind(
+        host: String = "::",
+        port: UInt16,
+        context: DtlsServerContext,
+        options: DtlsSocketOptions = DtlsSocketOptions(),
+        logger: Logger? = nil
+    ) async throws(DtlsError) -> DtlsServer {
+        try DtlsServer(try await UDPSocket.bind(host: host, port: port, options: options), context, logger)
+    }
+
+    /// Serves on a socket of the caller, whose descriptor's flags stay as they are.
+    ///
+    /// - Parameters:
+    ///   - descriptor: A bound UDP socket of IPv4 or IPv6. Nobody else may read from it while the server lives.
+    ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
+    ///   - context: Credentials and demands.
+    ///   - logger: As in ``bind(host:port:context:options:logger:)``.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket,
+    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the caller's then.
+    public convenience init(
+        socket descriptor: Int32,
+        takesOwnership: Bool = false,
+        context: DtlsServerContext,
+        logger: Logger? = nil
+    ) throws(DtlsError) {
+        try self.init(UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership), context, logger)
+    }
+
+    deinit {
+        endpoint.close()
+    }
+
+    /// The address that the socket is bound to.
+    public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
+
+    /// Ends the sequence, closes every connection with close_notify, and closes the socket or gives it back.
+    ///
+    /// Returns when that is done. May be called any number of times.
+    public func close() async {
+        endpoint.close()
+        await endpoint.loop.waitUntilEnded()
+    }
+}
+
+extension DtlsServer: AsyncSequence {
+    /// Makes an iterator over the connections that come. Several tasks may iterate: each connection goes to one of them.
+    public func makeAsyncIterator() -> Iterator {
+        Iterator(server: self)
+    }
+
+    /// Iterates over the connections of a server.
+    public struct Iterator: AsyncIteratorProtocol {
+        let server: DtlsServer
+
+        /// Waits for the next connection; `nil` once the server is closed, and when the task is cancelled.
+        public mutating func next() async -> DtlsConnection? {
+            await server.endpoint.accepted.next()
+        }
+
+        /// As ``next()``, whatever the caller's actor.
+        public mutating func next(isolation actor: isolated (any Actor)?) async throws(Never) -> DtlsConnection? {
+            await server.endpoint.accepted.next()
+        }
+    }
+}

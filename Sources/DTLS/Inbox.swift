@@ -1,0 +1,64 @@
+import DequeModule
+
+/// Payloads that came and those who wait for them. It belongs inside an association's lock.
+struct Inbox: Sendable {
+    /// What a reader gets.
+    enum Reading: Sendable {
+        case payload([UInt8])
+        case end
+        case failed(DtlsError)
+        case cancelled
+    }
+
+    /// A reader and what it gets, to be carried out after the lock is released.
+    struct Delivery: Sendable {
+        let reader: CheckedContinuation<Reading, Never>
+        let reading: Reading
+
+        func carryOut() { reader.resume(returning: reading) }
+    }
+
+    /// What nobody has read yet is kept up to these; what comes beyond is dropped and counted, as UDP would.
+    static let maximumCount = 1_024
+    static let maximumBytes = 1 << 20
+
+    var readers = Waiters<Reading>()
+    private(set) var dropped = 0
+    private var payloads = Deque<[UInt8]>()
+    private var bytes = 0
+    private var ending: Reading?
+
+    /// Adds a payload: to the reader who has waited longest, or to the queue.
+    mutating func add(_ payload: UnsafeRawBufferPointer) -> Delivery? {
+        if let reader = readers.popFirst() { return Delivery(reader: reader, reading: .payload(Array(payload))) }
+        guard payloads.count < Self.maximumCount, bytes + payload.count <= Self.maximumBytes else {
+            dropped += 1
+            return nil
+        }
+        bytes += payload.count
+        payloads.append(Array(payload))
+        return nil
+    }
+
+    /// Takes the oldest payload, or the end behind the last one; `nil` when there is nothing yet.
+    mutating func take() -> Reading? {
+        guard let payload = payloads.popFirst() else { return ending }
+        bytes -= payload.count
+        return .payload(payload)
+    }
+
+    /// Ends the sequence for every reader. What came before can still be read, unless this side closed.
+    mutating func finish(_ reason: DtlsCloseReason) -> [Delivery] {
+        let reading: Reading
+        switch reason {
+        case .failed(let error): reading = .failed(error)
+        case .closedLocally, .closedByPeer, .replacedByPeer: reading = .end
+        }
+        ending = reading
+        if reason == .closedLocally {
+            payloads = []
+            bytes = 0
+        }
+        return readers.removeAll().map { Delivery(reader: $0, reading: reading) }
+    }
+}

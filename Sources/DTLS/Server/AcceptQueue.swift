@@ -1,0 +1,59 @@
+import DequeModule
+
+/// Connections whose handshake is finished, and those who wait for them.
+final class AcceptQueue: Sendable {
+    /// How many connections wait for the application; one more is closed.
+    static let maximumCount = 4_096
+
+    private let state = Lock(State())
+
+    private struct State {
+        var connections = Deque<DtlsConnection>()
+        var waiters = Waiters<DtlsConnection?>()
+        var hasEnded = false
+    }
+
+    /// Hands a connection to the application. `false`: it has ended, or too many wait.
+    func add(_ connection: DtlsConnection) -> Bool {
+        var waiter: CheckedContinuation<DtlsConnection?, Never>?
+        let isTaken = state.withLock { state in
+            if state.hasEnded { return false }
+            waiter = state.waiters.popFirst()
+            if waiter == nil {
+                guard state.connections.count < Self.maximumCount else { return false }
+                state.connections.append(connection)
+            }
+            return true
+        }
+        waiter?.resume(returning: connection)
+        return isTaken
+    }
+
+    /// Waits for a connection; `nil` at the end and when the task was cancelled.
+    func next() async -> DtlsConnection? {
+        let id = state.withLock { $0.waiters.makeID() }
+        return await waitInLine { continuation in
+            state.withLock { state -> DtlsConnection?? in
+                if let connection = state.connections.popFirst() { return connection }
+                if state.hasEnded || Task.isCancelled { return .some(nil) }
+                state.waiters.add(id, continuation)
+                return nil
+            }
+        } withdraw: {
+            self.state.withLock { $0.waiters.remove(id) }?.resume(returning: nil)
+        }
+    }
+
+    /// Ends the sequence. Connections that nobody took are returned.
+    func end() -> [DtlsConnection] {
+        var waiters: [CheckedContinuation<DtlsConnection?, Never>] = []
+        let connections = state.withLock { state -> [DtlsConnection] in
+            state.hasEnded = true
+            waiters = state.waiters.removeAll()
+            defer { state.connections = [] }
+            return Array(state.connections)
+        }
+        for waiter in waiters { waiter.resume(returning: nil) }
+        return connections
+    }
+}
