@@ -109,12 +109,7 @@ public final class DtlsEngine {
         watch = PreSharedKeyWatch(role: context.role)
         bio = DatagramBIO(mtu: context.configuration.mtu, isIPv6: usesIPv6)
         bio.firstSequenceNumber = hello?.recordSequenceNumber
-        let ssl = try context.makeSSL()
-        try callbacks.attach(to: ssl.pointer)
-        let pointer = try bio.makeBIO()
-        // Both directions share it; SSL_set_bio takes over the one reference.
-        SSL_set_bio(ssl.pointer, pointer, pointer)
-        records = AttachedRecords(ssl)
+        records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
     }
 
     private static var wrongRole: DtlsError {

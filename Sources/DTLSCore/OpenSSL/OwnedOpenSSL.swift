@@ -9,6 +9,13 @@ struct OwnedSSL: ~Copyable {
 
     init(takingOwnershipOf pointer: OpaquePointer) { self.pointer = pointer }
 
+    /// Hands the `SSL` to a new owner.
+    consuming func release() -> OpaquePointer {
+        let pointer = pointer
+        discard self
+        return pointer
+    }
+
     deinit { SSL_free(pointer) }
 }
 
