@@ -40,7 +40,7 @@ public struct DtlsAddress: Sendable, Hashable, CustomStringConvertible {
             throw DtlsError(
                 .invalidConfiguration,
                 phase: nil,
-                "'\(ipAddress.escapedForMessages)' is not an IP address",
+                "'\(ipAddress.sanitized())' is not an IP address",
                 hint: "give an IPv4 or IPv6 literal such as 192.0.2.1 or ::1, without brackets and without a port"
             )
         }
@@ -136,7 +136,7 @@ extension DtlsAddress {
             throw DtlsError(
                 .invalidConfiguration,
                 phase: nil,
-                "the zone of '\(text.escapedForMessages)' is not known here",
+                "the zone of '\(text.sanitized())' is not known here",
                 hint: "name a network interface of this machine, and only after a link-local address (fe80::/10)"
             )
         }

@@ -34,7 +34,7 @@ enum NameResolution {
         lookUp: @escaping LookUp = systemLookUp
     ) async throws(DtlsError) -> [DtlsAddress] {
         guard isPlausible(host) else {
-            throw failure("'\(host.escapedForMessages)' is not a host name", hint: "give a name or an IP address")
+            throw failure("'\(host.sanitized())' is not a host name", hint: "give a name or an IP address")
         }
         let addresses: [DtlsAddress]
         if let literal = try DtlsAddress.parse(host, port: port) {
@@ -49,7 +49,7 @@ enum NameResolution {
         let kind = reach == .ipv4 ? "IPv4" : "IPv6"
         let hint = "the socket is bound to an \(kind) address; one that is bound to :: reaches IPv4 and IPv6"
         throw failure(
-            "'\(host.escapedForMessages)' has no address that the socket can reach",
+            "'\(host.sanitized())' has no address that the socket can reach",
             hint: addresses.isEmpty ? nil : hint
         )
     }
@@ -96,7 +96,7 @@ enum NameResolution {
             pending.give(.cancelled)
         }
 
-        let name = "'\(host.escapedForMessages)'"
+        let name = "'\(host.sanitized())'"
         switch answer {
         case .addresses(let addresses):
             return addresses
