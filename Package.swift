@@ -13,8 +13,12 @@ let package = Package(
     products: [
         .library(name: "DTLS", targets: ["DTLS"]),
         .library(name: "DTLSCore", targets: ["DTLSCore"]),
+        .executable(name: "dtls-hello", targets: ["dtls-hello"]),
+        .executable(name: "dtls-echo-server", targets: ["dtls-echo-server"]),
+        .executable(name: "dtls-client", targets: ["dtls-client"]),
     ],
     dependencies: [
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
         .package(url: "https://github.com/apple/swift-collections", from: "1.1.0"),
         .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     ],
@@ -40,6 +44,40 @@ let package = Package(
                 .product(name: "HeapModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
             ],
+            swiftSettings: settings
+        ),
+
+        .target(
+            name: "ExampleSupport",
+            dependencies: ["DTLS", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Examples/ExampleSupport",
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "dtls-hello",
+            dependencies: [
+                "DTLS", "ExampleSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Examples/dtls-hello",
+            exclude: ["README.md"],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "dtls-echo-server",
+            dependencies: [
+                "DTLS", "ExampleSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Examples/dtls-echo-server",
+            exclude: ["README.md"],
+            swiftSettings: settings
+        ),
+        .executableTarget(
+            name: "dtls-client",
+            dependencies: [
+                "DTLS", "ExampleSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Examples/dtls-client",
+            exclude: ["README.md"],
             swiftSettings: settings
         ),
     ],

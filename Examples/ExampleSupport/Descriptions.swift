@@ -1,0 +1,32 @@
+public import DTLS
+
+extension DtlsNegotiated {
+    /// What was agreed, in one line: `DTLSv1.2, ECDHE-ECDSA-AES128-GCM-SHA256, x25519`.
+    public var summary: String {
+        [version.description, cipherSuite.openSSLName, group].compactMap(\.self).joined(separator: ", ")
+    }
+
+    /// Who the peer proved to be, safe to print.
+    public var peerSummary: String {
+        if let certificate = peerCertificates.first {
+            "certificate \(escapedForTerminal(certificate.subject.utf8))"
+        } else if let preSharedKeyIdentity {
+            "PSK identity \"\(escapedForTerminal(preSharedKeyIdentity))\""
+        } else {
+            "no certificate"
+        }
+    }
+}
+
+extension DtlsCloseReason {
+    /// Why a connection is over, as the end of a sentence that begins with "closed".
+    public var summary: String {
+        switch self {
+        case .closedLocally: "by this side"
+        case .closedByPeer: "by the peer"
+        case .replacedByPeer: "because the peer began anew"
+        case .failed(let error): "by a failure: \(escapedForTerminal(error.description.utf8))"
+        @unknown default: "for a reason of which this program is unaware"
+        }
+    }
+}

@@ -1,0 +1,62 @@
+public import ArgumentParser
+import DTLS
+
+/// A command whose every failure is one line on standard error and an exit status: 64 for wrong usage, 1 otherwise.
+public protocol ExampleCommand: AsyncParsableCommand {}
+
+extension ExampleCommand {
+    /// Parses the command line, runs the command and ends the process with its status.
+    public static func main() async {
+        Console.ignoreBrokenPipes()
+        do {
+            var command = try parseAsRoot()
+            if var command = command as? any AsyncParsableCommand {
+                try await command.run()
+            } else {
+                try command.run()
+            }
+        } catch {
+            report(error)
+        }
+    }
+
+    private static func report(_ error: any Error) -> Never {
+        let status = exitStatus(for: error)
+        guard !status.isSuccess, !(error is ExitCode) else {
+            // Not a failure (--help and --version arrive here too), or one that says nothing.
+            exit(withError: error)
+        }
+        let text = escapedForTerminal(message(of: error).replacing("\n", with: " ").utf8)
+        let advice = status == .validationFailure ? " (see \(_commandName) --help)" : ""
+        Console.note("\(_commandName): \(text)\(advice)")
+        exit(withError: status)
+    }
+
+    private static func message(of error: any Error) -> String {
+        switch error {
+        case let error as DtlsError: error.description
+        case let error as ExampleFailure: error.message
+        default: message(for: error)
+        }
+    }
+
+    private static func exitStatus(for error: any Error) -> ExitCode {
+        switch error {
+        // The only place these examples take a configuration from is the command line.
+        case DtlsError.Code.invalidConfiguration, DtlsError.Code.missingServerName: .validationFailure
+        case is DtlsError, is ExampleFailure: .failure
+        default: exitCode(for: error)
+        }
+    }
+}
+
+/// A failure of an example that is not the library's.
+public struct ExampleFailure: Error {
+    /// What happened, in one line.
+    public let message: String
+
+    /// Makes a failure with a line that says what happened.
+    public init(_ message: String) {
+        self.message = message
+    }
+}

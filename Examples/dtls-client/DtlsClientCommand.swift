@@ -1,0 +1,223 @@
+import ArgumentParser
+import DTLS
+import ExampleSupport
+
+@main
+struct DtlsClientCommand: ExampleCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dtls-client",
+        abstract: "Sends messages to a DTLS server and prints what comes back.",
+        discussion: """
+            Messages are the lines of standard input (without their line ends, empty ones left out), or what \
+            --message and --message-hex say. Every reply is printed to standard output as one line, everything else to \
+            standard error:
+
+              dtls-client localhost 5684 --psk sensor-1:secret --message hello
+              dtls-client example.org 5684 --ca ca.pem --message hello --verbose
+              dtls-client coap.example.org 5684 --psk id:hex:00ff10 \\
+                  --message-hex 40000001 --hex
+              dtls-client localhost 5684 --ca ca.pem \\
+                  --certificate me.pem --private-key me.key < lines
+
+            The server's certificate must lead to --ca (the system's roots without it) and be made out to HOST or to \
+            --server-name.
+
+            The program ends with status 0 when as many replies came as --replies says. Without --replies that is one \
+            for each --message; for standard input it is one for each line too, but replies that are missing after \
+            the timeout only cause a remark. Status 1 is a failure of the handshake or of the connection, 64 is wrong \
+            usage.
+
+            Arguments can be seen by every user of the machine. A real client would read its key from a file.
+            """
+    )
+
+    @Argument(help: "Name or address of the server.")
+    var host: String
+
+    @Argument(help: "UDP port of the server.")
+    var port: UInt16
+
+    @Option(
+        parsing: .unconditional,
+        help: ArgumentHelp(
+            "Pre-shared key. A key that begins with hex: is read as hexadecimal digits.",
+            valueName: "identity:key"
+        )
+    )
+    var psk: String?
+
+    @Option(help: ArgumentHelp("CA certificates in PEM that the server's must lead to.", valueName: "file"))
+    var ca: String?
+
+    @Flag(help: "Trust the system's CA certificates, also beside --ca.")
+    var systemRoots = false
+
+    @Option(help: ArgumentHelp("Name to send and to expect in the server's certificate.", valueName: "name"))
+    var serverName: String?
+
+    @Flag(help: "Accept any certificate, whoever it is from. For tests only.")
+    var insecure = false
+
+    @OptionGroup
+    var connectionOptions: ConnectionOptions
+
+    @Option(help: ArgumentHelp("How long to wait for the handshake, and for replies at the end.", valueName: "seconds"))
+    var timeout: Double = 10
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp("Message to send. Repeatable.", valueName: "text")
+    )
+    var message: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Message to send, as hexadecimal digits. Repeatable; these are sent after those of --message.",
+            valueName: "digits"
+        )
+    )
+    var messageHex: [String] = []
+
+    @Option(help: ArgumentHelp("Leave after so many replies; 0 sends everything and leaves.", valueName: "number"))
+    var replies: Int?
+
+    @Flag(help: "Print replies as hexadecimal digits.")
+    var hex = false
+
+    @Flag(help: "Say on standard error what was negotiated and how the connection ended.")
+    var verbose = false
+
+    func validate() throws {
+        if port == 0 {
+            throw ValidationError("the port must be from 1 to 65535")
+        }
+        if insecure, ca != nil || systemRoots {
+            throw ValidationError("--insecure accepts every certificate: it cannot go with --ca or --system-roots")
+        }
+        if !(0.001...86_400).contains(timeout) {
+            throw ValidationError("--timeout must be from 0.001 to 86400 seconds")
+        }
+        if let replies, replies < 0 {
+            throw ValidationError("--replies must not be negative")
+        }
+        if let psk {
+            _ = try preSharedKey(argument: psk)
+        }
+        _ = try messages()
+    }
+
+    func run() async throws {
+        let context = try context()
+        let client = try await DtlsClient.bind()
+        let signals = terminationSignals()
+        let interruption = Task { () -> Int32? in
+            for await signal in signals {
+                await client.close()
+                return signal
+            }
+            return nil
+        }
+
+        let result: Result<Void, any Error>
+        do {
+            result = .success(try await talk(through: client, context))
+        } catch {
+            result = .failure(error)
+        }
+        await client.close()
+
+        interruption.cancel()
+        if let signal = await interruption.value {
+            throw ExitCode(128 + signal)
+        }
+        try result.get()
+    }
+
+    private func talk(through client: DtlsClient, _ context: DtlsClientContext) async throws {
+        let clock = ContinuousClock()
+        let start = clock.now
+        let connection = try await client.connect(
+            to: host,
+            port: port,
+            context: context,
+            serverName: serverName,
+            timeout: .seconds(timeout)
+        )
+        note("connected to \(connection.peerAddress) from \(connection.localAddress)")
+        note("shook hands in \(milliseconds(clock.now - start)): \(connection.negotiated.summary)")
+        if let certificate = connection.negotiated.peerCertificates.first {
+            note("the server showed a \(connection.negotiated.peerSummary)")
+            note("its SHA-256 fingerprint is \(certificate.sha256Fingerprint)")
+        } else {
+            note("the server knows the key of \(connection.negotiated.peerSummary)")
+        }
+        note("a message has room for \(connection.maximumPayloadSize) bytes")
+
+        let exchange = Exchange(connection: connection, timeout: .seconds(timeout), wantedReplies: wantedReplies)
+        let outcome = try await exchange.run(sending: try messages()) { reply in
+            Console.print(hex ? hexadecimal(reply) : escapedForTerminal(reply))
+        }
+        connection.close()
+        note("closed \(await connection.waitUntilClosed().summary)")
+        try judge(outcome)
+    }
+
+    /// Replies that must come for the run to be a success; nil when that depends on standard input.
+    private var wantedReplies: Int? {
+        replies ?? (message.isEmpty && messageHex.isEmpty ? nil : message.count + messageHex.count)
+    }
+
+    private func context() throws -> DtlsClientContext {
+        var configuration = try connectionOptions.configuration()
+        if let ca {
+            let roots = try DtlsCertificate.certificates(pemFile: ca)
+            configuration.trust = .certificates(roots, andSystem: systemRoots)
+        } else if systemRoots {
+            configuration.trust = .system
+        }
+        if insecure {
+            Console.note("dtls-client: --insecure: anybody can pose as this server")
+        }
+        return try DtlsClientContext(
+            configuration,
+            preSharedKey: try psk.map { try preSharedKey(argument: $0) },
+            verification: insecure ? .insecureAcceptAnyCertificate : .chainAndName
+        )
+    }
+
+    /// The messages given as arguments; nil where standard input is to be read.
+    private func messages() throws -> [[UInt8]]? {
+        guard !message.isEmpty || !messageHex.isEmpty else { return nil }
+        let binary = try messageHex.map { digits in
+            guard let message = bytes(hexadecimal: digits) else {
+                throw ValidationError("--message-hex wants an even number of hexadecimal digits, not '\(digits)'")
+            }
+            return message
+        }
+        let messages = message.map { Array($0.utf8) } + binary
+        guard !messages.contains([]) else {
+            throw ValidationError("--message and --message-hex must not be empty: nothing would be sent")
+        }
+        return messages
+    }
+
+    /// Throws where replies are missing that had to come, and remarks on those that only could have.
+    private func judge(_ outcome: Exchange.Outcome) throws {
+        let wanted = wantedReplies ?? outcome.sent
+        guard outcome.received < wanted else { return }
+        let end =
+            switch outcome.end {
+            case .timeout: "within \(timeout) seconds of the last message"
+            case .connectionClosed: "before the server closed the connection"
+            }
+        let remark = "\(outcome.received) of \(counted(wanted, "reply", plural: "replies")) came \(end)"
+        guard wantedReplies == nil else { throw ExampleFailure(remark) }
+        Console.note("dtls-client: \(remark)")
+    }
+
+    private func note(_ line: String) {
+        if verbose {
+            Console.note(line)
+        }
+    }
+}

@@ -1,0 +1,125 @@
+import ArgumentParser
+import DTLS
+import ExampleSupport
+
+@main
+struct DtlsEchoServer: ExampleCommand {
+    static let configuration = CommandConfiguration(
+        commandName: "dtls-echo-server",
+        abstract: "Sends every datagram back to the DTLS client it came from.",
+        usage: """
+            dtls-echo-server --psk <identity:key> ... [<options>]
+            dtls-echo-server --certificate <file> --private-key <file> [<options>]
+            """,
+        discussion: """
+            Clients are let in by a pre-shared key, by the server's certificate, or by either:
+
+              dtls-echo-server --psk sensor-1:secret
+              dtls-echo-server --psk sensor-1:hex:00ff10 --psk 'sensor-2:two words'
+              dtls-echo-server --certificate server.pem --private-key server.key
+              dtls-echo-server --certificate server.pem --private-key server.key \\
+                  --client-ca clients.pem --require-client-certificate
+
+            The first line on standard output is "listening on ADDRESS". Then comes a line for each connection that \
+            opens and one when it closes. SIGINT and SIGTERM close every connection properly and end the server with \
+            status 0. Status 64 means wrong usage, 1 any other failure.
+
+            Arguments can be seen by every user of the machine. A real server would read its keys from a file.
+            """
+    )
+
+    @Option(help: "Address to listen on. The default serves IPv6 and IPv4.")
+    var host = "::"
+
+    @Option(help: "UDP port to listen on; 0 picks a free one.")
+    var port: UInt16 = 5684
+
+    @Option(
+        parsing: .unconditionalSingleValue,
+        help: ArgumentHelp(
+            "A client's pre-shared key. Repeatable. A key that begins with hex: is read as hexadecimal digits.",
+            valueName: "identity:key"
+        )
+    )
+    var psk: [String] = []
+
+    @Option(help: ArgumentHelp("Hint that tells clients which identity to use.", valueName: "text"))
+    var pskHint: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "CA certificates in PEM. Clients are asked for a certificate, and one they show must lead to these.",
+            valueName: "file"
+        )
+    )
+    var clientCa: String?
+
+    @Flag(help: "Refuse clients that show no certificate.")
+    var requireClientCertificate = false
+
+    @OptionGroup
+    var connectionOptions: ConnectionOptions
+
+    @Flag(help: "Say where the server listens, and no more.")
+    var quiet = false
+
+    func validate() throws {
+        if psk.isEmpty, connectionOptions.certificate == nil {
+            throw ValidationError(
+                "no client could connect: give --psk IDENTITY:KEY, or --certificate FILE and --private-key FILE"
+            )
+        }
+        if pskHint != nil, psk.isEmpty {
+            throw ValidationError("--psk-hint needs --psk")
+        }
+        if clientCa != nil, connectionOptions.certificate == nil {
+            throw ValidationError("--client-ca needs --certificate: only a server with one can ask clients for theirs")
+        }
+        if requireClientCertificate, clientCa == nil {
+            throw ValidationError("--require-client-certificate needs --client-ca")
+        }
+        _ = try preSharedKeys()
+    }
+
+    func run() async throws {
+        let server = try await DtlsServer.bind(host: host, port: port, context: try context())
+        let signals = terminationSignals()
+        Console.print("listening on \(server.localAddress)")
+
+        let stopper = Task {
+            for await _ in signals {
+                await server.close()
+                return true
+            }
+            return false
+        }
+        await EchoService(isQuiet: quiet).run(server)
+        stopper.cancel()
+        guard await stopper.value else {
+            throw ExampleFailure("the server stopped listening without being told to")
+        }
+    }
+
+    private func context() throws -> DtlsServerContext {
+        var configuration = try connectionOptions.configuration()
+        var clientCertificates = DtlsClientCertificatePolicy.none
+        if let clientCa {
+            configuration.trust = .certificates(try DtlsCertificate.certificates(pemFile: clientCa))
+            clientCertificates = requireClientCertificate ? .required : .requested
+        }
+        return try DtlsServerContext(
+            configuration,
+            preSharedKeys: psk.isEmpty ? nil : DtlsPreSharedKeyStore(try preSharedKeys()),
+            identityHint: pskHint.map { Array($0.utf8) },
+            clientCertificates: clientCertificates
+        )
+    }
+
+    private func preSharedKeys() throws -> [DtlsPreSharedKey] {
+        let keys = try psk.map { try preSharedKey(argument: $0) }
+        guard Set(keys.map(\.identity)).count == keys.count else {
+            throw ValidationError("--psk was given twice for the same identity")
+        }
+        return keys
+    }
+}
