@@ -80,6 +80,12 @@ let package = Package(
             exclude: ["README.md"],
             swiftSettings: settings
         ),
+
+        .testTarget(
+            name: "InteropTests",
+            dependencies: ["DTLS", "dtls-hello", "dtls-echo-server", "dtls-client"],
+            swiftSettings: settings
+        ),
     ],
     swiftLanguageModes: [.v6]
 )

@@ -1,0 +1,245 @@
+import DTLS
+import Foundation
+import XCTest
+
+/// The example programs, as a user runs them, with the peers that a user has.
+final class ExampleProgramTests: XCTestCase {
+    private static let psk = ["--psk", "\(InteropKey.identity):\(InteropKey.text)"]
+
+    // MARK: dtls-hello
+
+    func testHello() async throws {
+        try await withDeadline { peers in
+            let hello = try peers.startExample("dtls-hello", [])
+            let status = try await hello.waitForExit()
+            XCTAssertEqual(status, 0, hello.description)
+            let output = hello.output.standardOutputText
+            // Once with a pre-shared key, once with a certificate; two messages each time.
+            let exchanges = output.components(separatedBy: "\n\n")
+            XCTAssertEqual(exchanges.count, 2, output)
+            XCTAssertTrue(exchanges[0].contains("identity  \"newcomer\"\n"), output)
+            XCTAssertTrue(exchanges.last?.contains("SHA-256") ?? false, output)
+            for exchange in exchanges {
+                XCTAssertTrue(exchange.contains("receives \"You said: Hello over UDP!\"\n"), output)
+                XCTAssertTrue(exchange.contains("receives \"You said: Nobody else can read this.\"\n"), output)
+            }
+            XCTAssertEqual(hello.output.standardErrorText, "")
+        }
+    }
+
+    // MARK: dtls-echo-server
+
+    func testEchoServerAnswersOpenSSL() async throws {
+        try await withDeadline { peers in
+            let (server, address) = try await peers.startEchoServer(Self.psk)
+            let key = Peers.openSSLKey(cipher: "PSK-AES128-GCM-SHA256")
+            let client = try peers.openSSLClient(to: address, key)
+            try client.write("an echo, please\n")
+            try await client.wait(for: "an echo, please\n")
+            try await server.wait(for: "PSK-AES128-GCM-SHA256, PSK identity \"\(InteropKey.identity)\"\n")
+            try client.write("Q\n")
+            try await server.wait(for: "by the peer, after 1 echo\n")
+            let lines = server.output.standardOutputText.split(separator: "\n")
+            XCTAssertEqual(lines.count, 3, "\(lines)")
+            XCTAssertTrue(lines[1].hasPrefix("opened 127.0.0.1:"), "\(lines)")
+            XCTAssertTrue(lines[2].hasPrefix("closed 127.0.0.1:"), "\(lines)")
+            XCTAssertEqual(server.output.standardErrorText, "")
+        }
+    }
+
+    func testEchoServerAnswersGnuTLSOverIPv6() async throws {
+        try await withDeadline { peers in
+            let (server, address) = try await peers.startEchoServer(at: "::1", Self.psk + ["--quiet"])
+            let key = Peers.gnuTLSKey("+PSK", ciphers: "+CHACHA20-POLY1305")
+            let client = try peers.gnuTLSClient(to: address, key)
+            try client.write("an echo, please\n")
+            try await client.wait(for: "an echo, please\n")
+            client.closeInput()
+            try await client.waitForExit()
+            server.send(signal: SIGINT)
+            let status = try await server.waitForExit()
+            XCTAssertEqual(status, 0)
+            XCTAssertEqual(server.output.standardOutputText, "listening on \(address)\n")
+        }
+    }
+
+    func testEchoServerClosesEveryConnectionWhenItIsTerminated() async throws {
+        try await withDeadline { peers in
+            let (server, address) = try await peers.startEchoServer(Self.psk)
+            let key = Peers.openSSLKey(cipher: "PSK-AES128-GCM-SHA256")
+            let client = try peers.openSSLClient(to: address, key)
+            try client.write("an echo, please\n")
+            try await client.wait(for: "an echo, please\n")
+            server.send(signal: SIGTERM)
+            let status = try await server.waitForExit()
+            XCTAssertEqual(status, 0)
+            XCTAssertTrue(server.output.text.hasSuffix("by this side, after 1 echo\n"), server.output.text)
+            // Without a close_notify, s_client would wait for ever.
+            let clientStatus = try await client.waitForExit()
+            XCTAssertEqual(clientStatus, 0, client.description)
+        }
+    }
+
+    func testEchoServerWithCertificates() async throws {
+        try await withDeadline { peers in
+            let authority = try await peers.authority()
+            let ours = try await authority.issue("server")
+            let theirs = try await authority.issue("client")
+            let files = ["--certificate", ours.certificateFile, "--private-key", ours.privateKeyFile]
+            let (server, address) = try await peers.startEchoServer(
+                files + ["--client-ca", authority.certificateFile, "--require-client-certificate"]
+            )
+            let stranger = try peers.openSSLClient(to: address, ["-CAfile", authority.certificateFile])
+            try await stranger.wait(for: "SSL alert number 40")
+            let client = try peers.openSSLClient(
+                to: address,
+                ["-CAfile", authority.certificateFile, "-verify_return_error"]
+                    + ["-cert", theirs.certificateFile, "-key", theirs.privateKeyFile]
+            )
+            try client.write("an echo, please\n")
+            try await client.wait(for: "an echo, please\n")
+            try await server.wait(for: "certificate CN=client\n")
+            XCTAssertEqual(server.output.text.components(separatedBy: "opened").count, 2, server.output.text)
+        }
+    }
+
+    // MARK: dtls-client
+
+    func testClientAndEchoServer() async throws {
+        try await withDeadline { peers in
+            let ours = try peers.selfSigned("server")
+            let (server, address) = try await peers.startEchoServer(
+                ["--certificate", ours.certificateFile, "--private-key", ours.privateKeyFile]
+            )
+            let messages = ["--message", "one", "--message", "two words"]
+            let trust = ["--ca", ours.certificateFile, "--server-name", "localhost"]
+            let (status, output) = try await peers.runClient(address, trust + messages)
+            XCTAssertEqual(status, 0, output.text)
+            XCTAssertEqual(output.standardOutputText, "one\ntwo words\n")
+            XCTAssertEqual(output.standardErrorText, "")
+            try await server.wait(for: "by the peer, after 2 echoes\n")
+        }
+    }
+
+    /// `s_server` echoes nothing by itself: the test answers in its place.
+    func testClientAndOpenSSL() async throws {
+        try await withDeadline { peers in
+            let key = Peers.openSSLKey(cipher: "PSK-AES128-GCM-SHA256")
+            let (server, address) = try await peers.openSSLServer(["-nocert", "-listen"] + key)
+            let options = Self.psk + ["--message", "a message of the client\n", "--verbose"]
+            let client = try peers.startExample("dtls-client", [address.host, "\(address.port)"] + options)
+            try await server.wait(for: "a message of the client\n")
+            try server.write("a reply\n")
+            let status = try await client.waitForExit()
+            XCTAssertEqual(status, 0, client.description)
+            XCTAssertTrue(client.output.standardOutputText.hasPrefix("a reply"), client.description)
+            XCTAssertTrue(client.output.standardErrorText.contains("PSK-AES128-GCM-SHA256"), client.description)
+            try await server.wait(for: "DONE\n")
+        }
+    }
+
+    func testClientSendsTheLinesOfItsInput() async throws {
+        try await withDeadline { peers in
+            let (_, address) = try await peers.startEchoServer(at: "::1", Self.psk)
+            let client = try peers.startExample("dtls-client", ["::1", "\(address.port)"] + Self.psk)
+            try client.write("first\n\nsecond")
+            try await client.wait(for: "first\n")
+            client.closeInput()
+            let status = try await client.waitForExit()
+            XCTAssertEqual(status, 0, client.description)
+            XCTAssertEqual(client.output.standardOutputText, "first\nsecond\n")
+        }
+    }
+
+    func testClientAndCoAP() async throws {
+        try await withDeadline { peers in
+            let (_, address) = try await peers.coapServer(.openSSL, ["-k", InteropKey.text])
+            let request = CoAPMessage.get([], messageID: 0x1234, token: [0xAB])
+            let digits = request.bytes.map { String(format: "%02x", $0) }.joined()
+            let options = ["--ciphers", "PSK-AES128-CCM8", "--message-hex", digits, "--hex"]
+            let (status, output) = try await peers.runClient(address, Self.psk + options)
+            XCTAssertEqual(status, 0, output.text)
+            // A version 1 ACK with a token of 1 byte, 2.05 Content, the same message ID and token.
+            XCTAssertTrue(output.standardOutputText.hasPrefix("61451234ab"), output.text)
+        }
+    }
+
+    // MARK: What goes wrong
+
+    func testWrongUsage() async throws {
+        try await withDeadline { peers in
+            let usages = [
+                ("dtls-hello", ["--no-such-option"]),
+                ("dtls-echo-server", ["--port", "0"]),
+                ("dtls-echo-server", ["--port", "0", "--psk", "no colon"]),
+                ("dtls-echo-server", Self.psk + ["--port", "0", "--ciphers", "NO-SUCH-SUITE"]),
+                ("dtls-client", ["127.0.0.1"]),
+                ("dtls-client", ["127.0.0.1", "9"] + Self.psk + ["--message-hex", "123"]),
+                ("dtls-client", ["127.0.0.1", "9"] + Self.psk + ["--security-level", "6", "--message", "hello"]),
+            ]
+            for (program, arguments) in usages {
+                try await Self.expectFailure(peers, program, arguments, status: 64)
+            }
+        }
+    }
+
+    func testFilesThatAreNotRight() async throws {
+        try await withDeadline { peers in
+            let one = try peers.selfSigned("one")
+            let other = try peers.selfSigned("other")
+            let missing = peers.directory.appendingPathComponent("missing.pem").path
+            let server = ["--port", "0", "--host", "127.0.0.1"]
+            for (certificate, key) in [
+                (missing, one.privateKeyFile),
+                (one.certificateFile, missing),
+                (one.certificateFile, other.privateKeyFile),
+                (one.privateKeyFile, one.privateKeyFile),
+            ] {
+                let files = ["--certificate", certificate, "--private-key", key]
+                try await Self.expectFailure(peers, "dtls-echo-server", server + files, status: 1)
+            }
+            let client = ["127.0.0.1", "9", "--message", "hello"]
+            try await Self.expectFailure(peers, "dtls-client", client + ["--ca", missing], status: 1)
+        }
+    }
+
+    func testPortInUse() async throws {
+        try await withDeadline { peers in
+            let (_, address) = try await peers.startEchoServer(Self.psk)
+            let arguments = ["--port", "\(address.port)", "--host", "127.0.0.1"] + Self.psk
+            try await Self.expectFailure(peers, "dtls-echo-server", arguments, status: 1)
+        }
+    }
+
+    func testCertificateThatTheClientDoesNotTrust() async throws {
+        try await withDeadline { peers in
+            let ours = try peers.selfSigned("server")
+            let other = try peers.selfSigned("other")
+            let (_, address) = try await peers.startEchoServer(
+                ["--certificate", ours.certificateFile, "--private-key", ours.privateKeyFile]
+            )
+            let target = [address.host, "\(address.port)", "--message", "hello"]
+            let arguments = target + ["--ca", other.certificateFile]
+            try await Self.expectFailure(peers, "dtls-client", arguments, status: 1)
+            let (status, output) = try await peers.runClient(address, ["--insecure", "--message", "hello"])
+            XCTAssertEqual(status, 0, output.text)
+            XCTAssertEqual(output.standardOutputText, "hello\n")
+        }
+    }
+
+    /// A failure is one line on standard error that begins with the program's name, and nothing on standard output.
+    private static func expectFailure(
+        _ peers: Peers,
+        _ program: String,
+        _ arguments: [String],
+        status expected: Int32
+    ) async throws {
+        let process = try peers.startExample(program, arguments)
+        let status = try await process.waitForExit()
+        XCTAssertEqual(status, expected, process.description)
+        let lines = process.output.standardErrorText.split(separator: "\n", omittingEmptySubsequences: false)
+        XCTAssertEqual(lines.count, 2, process.description)
+        XCTAssertTrue(lines.first?.hasPrefix("\(program): ") ?? false, process.description)
+        XCTAssertEqual(process.output.standardOutputText, "", process.description)
+    }
+}

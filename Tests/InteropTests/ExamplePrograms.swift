@@ -1,0 +1,44 @@
+import DTLS
+import Foundation
+import XCTest
+
+extension Peers {
+    /// Starts one of this package's example programs.
+    func startExample(_ name: String, _ arguments: [String]) throws -> PeerProcess {
+        let bundle = Bundle(for: ExampleProgramTests.self).bundleURL
+        let tests = URL(fileURLWithPath: CommandLine.arguments[0])
+        // The test bundle lies beside the programs; on Linux the bundle is the program that runs the tests.
+        let folders = [bundle.deletingLastPathComponent(), bundle, tests.deletingLastPathComponent()]
+        let paths = folders.map { $0.appendingPathComponent(name).path }
+        guard let path = paths.first(where: FileManager.default.isExecutableFile(atPath:)) else {
+            throw PeerFailure(description: "\(name) is not at any of \(paths)")
+        }
+        return try start(path, arguments)
+    }
+
+    /// Starts `dtls-echo-server` on a port of its choice and returns when it listens.
+    func startEchoServer(
+        at host: String = "127.0.0.1",
+        _ options: [String]
+    ) async throws -> (peer: PeerProcess, address: DtlsAddress) {
+        let server = try startExample("dtls-echo-server", ["--port", "0", "--host", host] + options)
+        let prefix = "listening on "
+        try await server.wait(until: "it said where it listens") { $0.standardOutput.contains(UInt8(ascii: "\n")) }
+        let line = server.output.standardOutputText.prefix { $0 != "\n" }
+        guard line.hasPrefix(prefix), let colon = line.lastIndex(of: ":"),
+            let port = UInt16(line[line.index(after: colon)...])
+        else {
+            throw PeerFailure(description: "the first line is \"\(line)\"")
+        }
+        let address = try DtlsAddress(ipAddress: host, port: port)
+        XCTAssertEqual(line, "\(prefix)\(address)")
+        return (server, address)
+    }
+
+    /// Runs `dtls-client` to its end.
+    func runClient(_ address: DtlsAddress, _ options: [String]) async throws -> (status: Int32, PeerProcess.Output) {
+        let client = try startExample("dtls-client", [address.host, "\(address.port)"] + options)
+        let status = try await client.waitForExit()
+        return (status, client.output)
+    }
+}
