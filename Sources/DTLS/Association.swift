@@ -42,6 +42,8 @@ final class Association: Sendable {
         weak var handle: DtlsConnection?
         /// Connects under way and connections that someone holds. When the last one goes, the association is closed.
         var holds = 0
+        /// Whether the last one has gone.
+        var isLetGo = false
     }
 
     /// What an input brought about, to be carried out after the lock is released.
@@ -255,11 +257,12 @@ final class Association: Sendable {
 
     // MARK: Holding
 
-    /// Keeps the association from being closed for want of users. `false`: it has ended already.
+    /// Keeps the association from being closed for want of users. `false`: it has ended already, or is about to.
     func hold() -> Bool {
         state.withLock { state in
-            if state.closeReason == nil { state.holds += 1 }
-            return state.closeReason == nil
+            guard state.closeReason == nil, !state.isLetGo else { return false }
+            state.holds += 1
+            return true
         }
     }
 
@@ -267,7 +270,8 @@ final class Association: Sendable {
     func release() {
         let isLast = state.withLock { state in
             state.holds -= 1
-            return state.holds == 0
+            state.isLetGo = state.holds == 0
+            return state.isLetGo
         }
         if isLast { close() }
     }

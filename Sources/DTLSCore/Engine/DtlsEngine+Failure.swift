@@ -10,7 +10,7 @@ extension DtlsEngine {
         var code = DtlsError.Code.handshakeFailed
         var message = "the handshake failed"
         var hint: String?
-        if let verdict {
+        if let verdict, reasons.contains(SSL_R_CERTIFICATE_VERIFY_FAILED) {
             code = .certificateRejected
             message = "the peer's certificate was not accepted"
             hint = Self.hint(for: verdict)
@@ -37,7 +37,7 @@ extension DtlsEngine {
                     hint: hint,
                     alertSent: callbacks.alertSent,
                     alertReceived: callbacks.alertReceived,
-                    certificateVerdict: verdict,
+                    certificateVerdict: code == .certificateRejected ? verdict : nil,
                     openSSLErrors: errors
                 )
             )
@@ -55,7 +55,7 @@ extension DtlsEngine {
 
     func failByTime() {
         if filter.heldAlert != nil { return failByHeldAlert() }
-        if unusableSealedRecords > 0, callbacks.preSharedKeyWasUsed { return failByWrongKey() }
+        if unusableSealedRecords > 0 { return failByWrongKey() }
         let heard = statistics.datagramsReceived > (hello == nil ? 0 : -1)
         end(
             .failed(
@@ -169,18 +169,23 @@ extension DtlsEngine {
     /// Both sides' suites, as far as they are known.
     private var sharedCipherHint: String {
         var mine: [String] = []
-        while mine.count < 8, let name = SSL_get_cipher_list(records.pointer, Int32(mine.count)) {
-            mine.append(String(cString: name))
+        var index: Int32 = 0
+        while mine.count < 8, let name = SSL_get_cipher_list(records.pointer, index).map({ String(cString: $0) }) {
+            // OpenSSL lists the suites of TLS 1.3, which are none of DTLS 1.2, beside every list.
+            if !name.hasPrefix("TLS_") { mine.append(name) }
+            index += 1
         }
         let own = "this side accepts \(mine.joined(separator: ", "))"
         guard let hello else { return own }
-        let offered = hello.cipherSuites.prefix(8).map { id -> String in
+        // Neither secure renegotiation (RFC 5746) nor downgrade protection (RFC 7507) is a suite; they are signals.
+        let suites = hello.cipherSuites.filter { $0 != 0x00FF && $0 != 0x5600 }
+        let offered = suites.prefix(8).map { id -> String in
             let bytes = [UInt8(id >> 8), UInt8(truncatingIfNeeded: id)]
             let cipher = SSL_CIPHER_find(records.pointer, bytes)
             return cipher.flatMap { SSL_CIPHER_get_name($0) }.map { String(cString: $0) } ?? "0x"
                 + String(id, radix: 16)
         }
-        let more = hello.cipherSuites.count > 8 ? ", …" : ""
+        let more = suites.count > 8 ? ", …" : ""
         let note = context.configuration.identity == nil ? "; it has no certificate" : ""
         return "the client offered \(offered.joined(separator: ", "))\(more); \(own)\(note)"
     }

@@ -3,7 +3,13 @@ import COpenSSL
 // The handshake's way through OpenSSL, the question for a pre-shared key, and the timers.
 
 extension DtlsEngine {
-    func acceptHello() {
+    func acceptHello(_ hello: DtlsClientHello) {
+        hello.record.withUnsafeBytes { record in
+            bio.withInbound(record, [0..<record.count]) { acceptHello() }
+        }
+    }
+
+    private func acceptHello() {
         switch records.perform(.acceptHello) {
         case .done:
             advance()
@@ -74,19 +80,20 @@ extension DtlsEngine {
     }
 
     func retransmit() {
-        if unusableSealedRecords >= 2, callbacks.preSharedKeyWasUsed {
+        if case .failed = records.perform(.handleTimeout) { failByTime() }
+    }
+
+    /// Takes note of the flights that OpenSSL has sent again since the last time, because it was told to or because it was read from
+    /// late.
+    func countRetransmissions() {
+        let fresh = callbacks.timeouts - statistics.retransmissions
+        guard fresh > 0, lifecycle.isHandshaking else { return }
+        statistics.retransmissions = callbacks.timeouts
+        filter.renewEarlyRecords()
+        if unusableSealedRecords >= 2 {
             // The client's Finished came, again and again, and does not open: the keys differ.
-            return failByWrongKey()
-        }
-        switch records.perform(.handleTimeout) {
-        case .waits:
-            break
-        case .done, .emptyRecord, .closedByPeer:
-            attempts += 1
-            statistics.retransmissions += 1
-            filter.renewEarlyRecords()
-            if attempts > context.configuration.retransmission.maximumAttempts { failByTime() }
-        case .failed:
+            failByWrongKey()
+        } else if statistics.retransmissions > context.configuration.retransmission.maximumAttempts {
             failByTime()
         }
     }
@@ -188,7 +195,7 @@ extension DtlsEngine {
         let host = name.split(separator: "%", maxSplits: 1).first.map(String.init) ?? name
         let isAddress = isIPAddress(host)
         OpenSSLErrorQueue.clear()
-        guard !name.utf8.contains(0), isAddress || name.utf8.count <= 255 else {
+        guard isAddress || Self.isPlausible(withoutTrailingDot(name)) else {
             throw DtlsError(.invalidConfiguration, phase: .handshake, "\(name.sanitized()) is no server name")
         }
         let parameters = SSL_get0_param(records.pointer)
@@ -204,6 +211,11 @@ extension DtlsEngine {
             let set = COpenSSL_SSL_set_tlsext_host_name(records.pointer, withoutTrailingDot(name))
             try OpenSSLErrorQueue.check(set, "SSL_set_tlsext_host_name", phase: .handshake)
         }
+    }
+
+    /// OpenSSL would cut a name at a zero byte, take an empty one for "any name", and one that starts with a dot for all subdomains.
+    private static func isPlausible(_ name: String) -> Bool {
+        (1...255).contains(name.utf8.count) && !name.utf8.contains(0) && !name.hasPrefix(".")
     }
 
     /// RFC 6066 §3 wants names without the dot of the root.

@@ -24,17 +24,16 @@ public final class DtlsEngine {
     let records: AttachedRecords
     let hello: DtlsClientHello?
     var lifecycle = Lifecycle()
-    var filter = RecordFilter()
+    var filter: RecordFilter
     var watch: PreSharedKeyWatch
     var isWaitingForKey = false
     var requestedIdentity: [UInt8]?
     var heldDatagrams: [[UInt8]] = []
-    /// Sealed records that came while the handshake needed one and could not use them.
+    /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could not open.
     var unusableSealedRecords = 0
     var alertDeadline: ContinuousClock.Instant?
     var handshakeDeadline: ContinuousClock.Instant?
     var retransmissionDeadline: ContinuousClock.Instant?
-    var attempts = 0
     private var slices: RecordFilter.Slices = []
     var inbound = DatagramQueue()
     var events = Deque<DtlsEvent>()
@@ -107,6 +106,7 @@ public final class DtlsEngine {
             unknownIdentity: context.unknownIdentity
         )
         watch = PreSharedKeyWatch(role: context.role)
+        filter = RecordFilter(role: context.role)
         bio = DatagramBIO(mtu: context.configuration.mtu, isIPv6: usesIPv6)
         bio.firstSequenceNumber = hello?.recordSequenceNumber
         records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
@@ -126,9 +126,7 @@ extension DtlsEngine {
         guard lifecycle.start() else { return }
         handshakeDeadline = now + handshakeTimeout
         if let hello {
-            hello.record.withUnsafeBytes { record in
-                bio.withInbound(record, [0..<record.count]) { acceptHello() }
-            }
+            acceptHello(hello)
         } else if context.role == .client {
             advance()
         }
@@ -277,7 +275,9 @@ extension DtlsEngine {
             if lifecycle.isHandshaking { advance() }
             if lifecycle.isOpen { readAll(largest: datagram.count) }
         }
-        if findings.hasSealed, lifecycle.isHandshaking, context.role == .server { unusableSealedRecords += 1 }
+        if findings.hasSealed, lifecycle.isHandshaking, context.role == .server, callbacks.preSharedKeyWasUsed {
+            unusableSealedRecords += 1
+        }
     }
 
     /// Reads until OpenSSL has no more: a datagram may hold several records, and each is a payload of its own.
@@ -311,6 +311,7 @@ extension DtlsEngine {
 
     func finishInput(now: ContinuousClock.Instant) {
         bio.endFlight()
+        countRetransmissions()
         guard lifecycle.isHandshaking, !isWaitingForKey, let delay = records.retransmissionDelay else {
             retransmissionDeadline = nil
             return

@@ -12,7 +12,12 @@ struct RecordFilter {
     /// The shortest encrypted record that can be authentic: explicit nonce (or IV) and tag.
     var minimumSealedLength = 16
 
+    private let role: DtlsRole
     private var earlyRecords = 0
+
+    init(role: DtlsRole) {
+        self.role = role
+    }
 
     /// A fatal alert in clear during the handshake. It may be forged, so it ends nothing by itself.
     private(set) var heldAlert: DtlsAlert?
@@ -94,9 +99,22 @@ struct RecordFilter {
             guard let fragment = HandshakeFragment(datagram, at: cursor, end: body.upperBound) else { return false }
             // An empty fragment of a message that is not empty says nothing, and OpenSSL has stumbled over them.
             if fragment.body.isEmpty, fragment.messageLength > 0 { return false }
+            guard Self.isFromPeer(fragment.type, of: role) else { return false }
             cursor = fragment.body.upperBound
         }
         return !body.isEmpty
+    }
+
+    /// Whether the peer of `role` sends such messages in clear (RFC 5246 §7.4). What is reflected or invented is not its own.
+    private static func isFromPeer(_ type: UInt8, of role: DtlsRole) -> Bool {
+        switch (role, type) {
+        // ServerHello, HelloVerifyRequest, NewSessionTicket, Certificate, ServerKeyExchange, CertificateRequest, ServerHelloDone,
+        // CertificateStatus
+        case (.client, 2), (.client, 3), (.client, 4), (.client, 11...14), (.client, 22): true
+        // ClientHello, Certificate, CertificateVerify, ClientKeyExchange
+        case (.server, 1), (.server, 11), (.server, 15), (.server, 16): true
+        default: false
+        }
     }
 
     private mutating func passesSealed(_ header: RecordHeader, isOpen: Bool, _ findings: inout Findings) -> Bool {

@@ -53,7 +53,9 @@ public struct DtlsHelloGate: ~Copyable {
 
     private func judge(_ datagram: UnsafeRawBufferPointer, from source: [UInt8]) -> Verdict {
         // A fragmented hello is ignored: its first fragment may lack what the cookie binds.
-        guard let layout = try? ClientHelloLayout(datagram), layout.messageSequence <= 2 else { return .ignore }
+        // A third hello is one that was sent back for another cookie (the server was restarted in between), and OpenSSL cannot go on
+        // from it: DTLSv1_listen(3) knows first and second hellos only. Such a client begins anew.
+        guard let layout = try? ClientHelloLayout(datagram), layout.messageSequence <= 1 else { return .ignore }
         // The source's length comes first, so that no other split of the same bytes has the same cookie.
         var input: [UInt8] = [UInt8(truncatingIfNeeded: source.count)]
         input.append(contentsOf: source)

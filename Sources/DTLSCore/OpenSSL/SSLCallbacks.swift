@@ -21,6 +21,8 @@ final class CallbackState {
     var alertSent: DtlsAlert?
     var alertReceived: DtlsAlert?
     var verdict: DtlsCertificateVerdict?
+    /// How often OpenSSL's timer has expired, and a flight was sent again. It looks at its timer whenever it reads.
+    var timeouts = 0
 
     init(
         role: DtlsRole,
@@ -73,6 +75,7 @@ func installCallbacks(on context: OpaquePointer, role: DtlsRole, preSharedKeys: 
 /// `DTLS_timer_cb`: the next wait in microseconds, after one of `previous`.
 private func retransmissionTimer(_ ssl: OpaquePointer?, _ previous: UInt32) -> UInt32 {
     guard let state = CallbackState.of(ssl) else { return previous == 0 ? 1_000_000 : previous }
+    if previous > 0 { state.timeouts += 1 }
     let policy = state.retransmission
     let plain = policy.timeout(after: previous)
     guard policy.jitter > 0 else { return plain }

@@ -83,7 +83,9 @@ enum SSLContextAssembly {
                 | COpenSSL_SSL_OP_CIPHER_SERVER_PREFERENCE | COpenSSL_SSL_OP_NO_ENCRYPT_THEN_MAC
                 | COpenSSL_SSL_OP_NO_TICKET
         )
-        COpenSSL_SSL_CTX_set_mode(context, Int(SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER))
+        // The chain goes out as the identity has it, not as OpenSSL would complete it from the trusted roots.
+        let modes = SSL_MODE_RELEASE_BUFFERS | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_NO_AUTO_CHAIN
+        COpenSSL_SSL_CTX_set_mode(context, Int(modes))
         COpenSSL_SSL_CTX_set_session_cache_mode(context, Int(SSL_SESS_CACHE_OFF))
     }
 
