@@ -81,6 +81,18 @@ let package = Package(
             swiftSettings: settings
         ),
 
+        .target(
+            name: "DTLSTestSupport",
+            dependencies: ["COpenSSL", "DTLSCore"],
+            path: "Tests/DTLSTestSupport",
+            swiftSettings: settings
+        ),
+        .testTarget(name: "DTLSCoreTests", dependencies: ["DTLSCore", "DTLSTestSupport"], swiftSettings: settings),
+        .testTarget(
+            name: "DTLSTests",
+            dependencies: ["DTLS", "DTLSTestSupport", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "InteropTests",
             dependencies: ["DTLS", "dtls-hello", "dtls-echo-server", "dtls-client"],

@@ -1,0 +1,129 @@
+import DTLSCore
+import Dispatch
+import XCTest
+
+@testable import DTLS
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// A plain UDP socket: a stranger, a silent server, or the descriptor that a caller brings along.
+final class RawSocket: Sendable {
+    let descriptor: Int32
+    let address: DtlsAddress
+
+    init(host: String = "127.0.0.1") throws {
+        let wanted = try DtlsAddress(ipAddress: host, port: 0)
+        let family: UDPSocket.Family = wanted.isIPv4 ? .ipv4 : .ipv6
+        descriptor = socket(wanted.isIPv4 ? AF_INET : AF_INET6, SystemCall.datagramType, 0)
+        guard descriptor >= 0, let bound = Self.bindAndName(descriptor, wanted, family) else {
+            throw TestFailure(description: "no socket on \(host) (errno \(errno))")
+        }
+        address = bound
+    }
+
+    deinit { close(descriptor) }
+
+    private static func bindAndName(
+        _ descriptor: Int32,
+        _ address: DtlsAddress,
+        _ family: UDPSocket.Family
+    ) -> DtlsAddress? {
+        guard address.withSystemAddress(family, { bind(descriptor, $0, $1) }) == 0 else { return nil }
+        var name = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let result = withUnsafeMutablePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) { getsockname(descriptor, $0, &length) }
+        }
+        guard result == 0 else { return nil }
+        return withUnsafeBytes(of: &name) { DtlsAddress(systemAddress: .init(rebasing: $0.prefix(Int(length)))) }
+    }
+
+    func send(_ bytes: [UInt8], to peer: DtlsAddress) {
+        let family: UDPSocket.Family = address.isIPv4 ? .ipv4 : .ipv6
+        let sent = peer.withSystemAddress(family) { sendto(descriptor, bytes, bytes.count, 0, $0, $1) }
+        XCTAssertEqual(sent, bytes.count, "not sent (errno \(errno))")
+    }
+
+    /// The next datagram, if one is there.
+    func receiveNow() -> (bytes: [UInt8], source: DtlsAddress)? {
+        var buffer = [UInt8](repeating: 0, count: 65_536)
+        var name = sockaddr_storage()
+        var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
+        let count = withUnsafeMutablePointer(to: &name) { pointer in
+            pointer.withMemoryRebound(to: sockaddr.self, capacity: 1) {
+                recvfrom(descriptor, &buffer, buffer.count, SystemCall.dontWait, $0, &length)
+            }
+        }
+        guard count >= 0 else { return nil }
+        let source = withUnsafeBytes(of: &name) { DtlsAddress(systemAddress: .init(rebasing: $0.prefix(Int(length)))) }
+        return source.map { (Array(buffer[..<count]), $0) }
+    }
+
+    /// Waits for a datagram without a task: only for threads of the test's own.
+    func receiveBlocking(milliseconds: Int32 = 5_000) -> [UInt8]? {
+        var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
+        guard poll(&request, 1, milliseconds) == 1 else { return nil }
+        return receiveNow()?.bytes
+    }
+
+    /// Waits for a datagram.
+    func receive() async throws -> (bytes: [UInt8], source: DtlsAddress) {
+        var received: (bytes: [UInt8], source: DtlsAddress)?
+        try await eventually("a datagram at \(address)") {
+            received = receiveNow()
+            return received != nil
+        }
+        return try XCTUnwrap(received)
+    }
+}
+
+/// Runs `body`, which may block, on a thread that Swift's tasks do not need.
+func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {
+    try await withCheckedThrowingContinuation { continuation in
+        DispatchQueue.global().async { continuation.resume(with: Result(catching: body)) }
+    }
+}
+
+/// How many descriptors the process has.
+func openDescriptors() throws -> Int {
+    #if os(Linux)
+        let path = "/proc/self/fd"
+    #else
+        let path = "/dev/fd"
+    #endif
+    guard let directory = opendir(path) else { throw TestFailure(description: "\(path) cannot be read") }
+    defer { closedir(directory) }
+    var count = 0
+    while readdir(directory) != nil { count += 1 }
+    return count
+}
+
+/// The identity of an open socket, which a descriptor that was closed and used again does not share; `nil` when it is closed.
+func inode(of descriptor: Int32) -> UInt64? {
+    var status = stat()
+    return fstat(descriptor, &status) == 0 ? UInt64(status.st_ino) : nil
+}
+
+/// The process's memory in bytes; `nil` where it cannot be told.
+func residentMemory() -> Int? {
+    guard let file = fopen("/proc/self/statm", "r") else { return nil }
+    defer { fclose(file) }
+    var text = [CChar](repeating: 0, count: 256)
+    guard fgets(&text, Int32(text.count), file) != nil else { return nil }
+    let fields = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(
+        separator: " "
+    )
+    guard fields.count > 1, let pages = Int(fields[1]) else { return nil }
+    return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
+}
+
+/// Another descriptor of the same socket, for a test to hand over.
+func duplicate(_ descriptor: Int32) -> Int32 { dup(descriptor) }
+
+func closeDescriptor(_ descriptor: Int32) { close(descriptor) }

@@ -1,0 +1,207 @@
+import DTLSCore
+import XCTest
+
+@testable import DTLS
+
+final class ServerTests: XCTestCase {
+    // MARK: Binding
+
+    func testPortZeroGetsAPortThatTheAddressTells() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            XCTAssertEqual(server.localAddress.host, "127.0.0.1")
+            XCTAssertNotEqual(server.localAddress.port, 0)
+            await server.close()
+        }
+    }
+
+    func testAPortThatIsTakenSaysSo() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let port = server.localAddress.port
+            let error = await failure {
+                try await DtlsServer.bind(host: "127.0.0.1", port: port, context: .preSharedKey())
+            }
+            XCTAssertEqual(error?.code, .addressInUse)
+            await server.close()
+            // Closed is closed: the port is free when close() has returned.
+            let next = try await DtlsServer.bind(host: "127.0.0.1", port: port, context: .preSharedKey())
+            await next.close()
+        }
+    }
+
+    func testACallersSocketIsLeftOpenUnlessItIsHandedOver() async throws {
+        try await withDeadline {
+            for takesOwnership in [false, true] {
+                let socket = try RawSocket()
+                let descriptor = duplicate(socket.descriptor)
+                let before = inode(of: descriptor)
+                let server = try DtlsServer(
+                    socket: descriptor,
+                    takesOwnership: takesOwnership,
+                    context: .preSharedKey()
+                )
+                XCTAssertEqual(server.localAddress, socket.address)
+                let client = try await DtlsClient.onLoopback()
+                let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+                try await near.expectArrival(at: server.accept())
+                await server.close()
+                XCTAssertEqual(inode(of: descriptor) == before, !takesOwnership)
+                if !takesOwnership { closeDescriptor(descriptor) }
+                await client.close()
+            }
+        }
+    }
+
+    // MARK: Many peers
+
+    func testAHundredClientsAreServedAtOnceWithoutCrossTalk() async throws {
+        try await withDeadline(seconds: 60) {
+            let server = try await DtlsServer.onLoopback()
+            let echo = server.echo()
+            let context = try DtlsClientContext.preSharedKey()
+            try await withThrowingTaskGroup { group in
+                for number in 0..<100 {
+                    group.addTask {
+                        let client = try await DtlsClient.onLoopback()
+                        let connection = try await client.connect(to: server.localAddress, context: context)
+                        for round in 0..<5 { try await connection.expectEcho("client \(number), round \(round)") }
+                        await client.close()
+                    }
+                }
+                try await group.waitForAll()
+            }
+            await server.close()
+            let count = await echo.value
+            XCTAssertEqual(count, 100)
+        }
+    }
+
+    func testPeersThatStopHalfWayDelayNobody() async throws {
+        try await withDeadline {
+            let patient = DtlsConfiguration.neverRetransmitting
+            let server = try await DtlsServer.onLoopback(.preSharedKey(patient))
+            let context = try DtlsClientContext.preSharedKey(nil, patient)
+            var relays: [Relay] = []
+            var connects: [(DtlsClient, Task<DtlsConnection, any Error>)] = []
+            for _ in 0..<20 {
+                // The cookie passes, the server's flight does not: the server waits for an answer.
+                let relay = try Relay(to: server.localAddress) { datagram in
+                    let isFlight = datagram.direction == .toClient && WireHello.cookie(in: datagram.bytes) == nil
+                    return isFlight ? [] : [datagram.bytes]
+                }
+                let client = try await DtlsClient.onLoopback()
+                connects.append((client, Task { try await client.connect(to: relay.address, context: context) }))
+                relays.append(relay)
+            }
+            for relay in relays { try await eventually("a server's flight") { relay.recorded(.toClient).count >= 2 } }
+
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: server.localAddress, context: context)
+            try await near.expectArrival(at: server.accept())
+            XCTAssertEqual(near.statistics.retransmissions, 0)
+            for (client, connect) in connects {
+                await client.close()
+                let error = await failure { try await connect.value }
+                XCTAssertEqual(error?.code, .connectionClosed)
+            }
+            await client.close()
+            await server.close()
+        }
+    }
+
+    func testASlowKeyLookUpDelaysNobodyElse() async throws {
+        try await withDeadline {
+            let gate = Gate()
+            let store = DtlsPreSharedKeyStore { identity in
+                if identity == Array("slow".utf8) { await gate.wait() }
+                return DtlsSecretBytes(Credentials.key)
+            }
+            let server = try await DtlsServer.onLoopback(DtlsServerContext(preSharedKeys: store))
+            let echo = server.echo()
+            let (slow, fast) = (try await DtlsClient.onLoopback(), try await DtlsClient.onLoopback())
+            let waiting = Task {
+                try await slow.connect(
+                    to: server.localAddress,
+                    context: .preSharedKey(Credentials.preSharedKey("slow"), .lessEager)
+                )
+            }
+            try await eventually("the look-up") { gate.waiterCount == 1 }
+            for _ in 0..<3 {
+                let connection = try await fast.connect(to: server.localAddress, context: .preSharedKey())
+                try await connection.expectEcho()
+                connection.close()
+            }
+            XCTAssertEqual(gate.waiterCount, 1, "the key was asked for more than once")
+            gate.open()
+            let connection = try await waiting.value
+            try await connection.expectEcho()
+            for client in [slow, fast] { await client.close() }
+            await server.close()
+            _ = await echo.value
+        }
+    }
+
+    // MARK: Accepting
+
+    func testSeveralTasksMayAccept() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let acceptors = (0..<4).map { _ in
+                Task { () -> [DtlsConnection] in
+                    var connections: [DtlsConnection] = []
+                    for await connection in server { connections.append(connection) }
+                    return connections
+                }
+            }
+            let context = try DtlsClientContext.preSharedKey()
+            var clients: [DtlsClient] = []
+            var connections: [DtlsConnection] = []
+            for _ in 0..<20 {
+                let client = try await DtlsClient.onLoopback()
+                connections.append(try await client.connect(to: server.localAddress, context: context))
+                clients.append(client)
+            }
+            await server.close()
+            var accepted: [DtlsAddress] = []
+            for acceptor in acceptors { accepted += await acceptor.value.map(\.peerAddress) }
+            XCTAssertEqual(Set(accepted), Set(clients.map(\.localAddress)))
+            XCTAssertEqual(accepted.count, 20, "a connection was given to two tasks")
+            for client in clients { await client.close() }
+        }
+    }
+
+    func testAConnectionIsAcceptedOnlyAfterItsHandshake() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback(.preSharedKey(.eager))
+            let wrong = try Credentials.preSharedKey("client", key: Array("another key altogether".utf8))
+            let client = try await DtlsClient.onLoopback()
+            let error = await failure {
+                try await client.connect(to: server.localAddress, context: .preSharedKey(wrong, .lessEager))
+            }
+            XCTAssertEqual(error?.code, .authenticationFailed)
+            let right = try await DtlsClient.onLoopback()
+            let near = try await right.connect(to: server.localAddress, context: .preSharedKey())
+            let far = try await server.accept()
+            XCTAssertEqual(far.peerAddress, right.localAddress, "the failed handshake was given out")
+            XCTAssertEqual(far.state, .open)
+            try await near.expectArrival(at: far)
+            for client in [client, right] { await client.close() }
+            await server.close()
+        }
+    }
+
+    func testWhatNobodyTookIsStillThere() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+            try await near.send("before anybody looked")
+            let far = try await server.accept()
+            let text = try await far.receiveText()
+            XCTAssertEqual(text, "before anybody looked")
+            await client.close()
+            await server.close()
+        }
+    }
+}
