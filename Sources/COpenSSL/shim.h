@@ -12,15 +12,19 @@
 #endif
 
 #include <openssl/bio.h>
+#include <openssl/core_names.h>
 #include <openssl/crypto.h>
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
+#include <openssl/store.h>
+#include <openssl/ui.h>
 #include <openssl/x509.h>
 #include <openssl/x509v3.h>
 #include <stdint.h>
@@ -52,6 +56,27 @@ static inline int COpenSSL_SSL_CTX_add1_chain_cert(SSL_CTX *ctx, X509 *certifica
     return (int)SSL_CTX_add1_chain_cert(ctx, certificate);
 }
 
+static inline int COpenSSL_SSL_CTX_set1_groups_list(SSL_CTX *ctx, const char *list) {
+    return (int)SSL_CTX_set1_groups_list(ctx, list);
+}
+
+static inline int COpenSSL_SSL_CTX_set1_sigalgs_list(SSL_CTX *ctx, const char *list) {
+    return (int)SSL_CTX_set1_sigalgs_list(ctx, list);
+}
+
+static inline int COpenSSL_SSL_CTX_set1_client_sigalgs_list(SSL_CTX *ctx, const char *list) {
+    return (int)SSL_CTX_set1_client_sigalgs_list(ctx, list);
+}
+
+// Sets what a ticket's HMAC is keyed with; the digest is SHA-256.
+static inline int COpenSSL_set_ticket_hmac(EVP_MAC_CTX *mac, const unsigned char *key, size_t count) {
+    OSSL_PARAM parameters[3];
+    parameters[0] = OSSL_PARAM_construct_octet_string(OSSL_MAC_PARAM_KEY, (void *)key, count);
+    parameters[1] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0);
+    parameters[2] = OSSL_PARAM_construct_end();
+    return EVP_MAC_CTX_set_params(mac, parameters);
+}
+
 static const uint64_t COpenSSL_SSL_OP_NO_RENEGOTIATION = SSL_OP_NO_RENEGOTIATION;
 static const uint64_t COpenSSL_SSL_OP_NO_COMPRESSION = SSL_OP_NO_COMPRESSION;
 static const uint64_t COpenSSL_SSL_OP_CIPHER_SERVER_PREFERENCE = SSL_OP_CIPHER_SERVER_PREFERENCE;
@@ -80,6 +105,19 @@ static inline int COpenSSL_SSL_get_extms_support(SSL *ssl) { return (int)SSL_get
 static inline uint16_t COpenSSL_SSL_pending_cipher_id(const SSL *ssl) {
     const SSL_CIPHER *cipher = SSL_get_pending_cipher(ssl);
     return cipher == NULL ? 0 : SSL_CIPHER_get_protocol_id(cipher);
+}
+
+static inline int COpenSSL_SSL_set_retry_verify(SSL *ssl) { return SSL_set_retry_verify(ssl); }
+
+static inline int COpenSSL_SSL_add1_chain_cert(SSL *ssl, X509 *certificate) {
+    return (int)SSL_add1_chain_cert(ssl, certificate);
+}
+
+static inline int COpenSSL_SSL_clear_chain_certs(SSL *ssl) { return (int)SSL_clear_chain_certs(ssl); }
+
+static inline uint16_t COpenSSL_SSL_selected_srtp_profile(SSL *ssl) {
+    const SRTP_PROTECTION_PROFILE *profile = SSL_get_selected_srtp_profile(ssl);
+    return profile == NULL ? 0 : (uint16_t)profile->id;
 }
 
 // MARK: ex_data
@@ -182,6 +220,97 @@ static inline int COpenSSL_X509_set_common_name(X509 *certificate, const unsigne
 
 static inline int COpenSSL_X509_set_issuer_from(X509 *certificate, const X509 *issuer) {
     return X509_set_issuer_name(certificate, X509_get_subject_name(issuer));
+}
+
+// MARK: Raw public keys (RFC 7250), since OpenSSL 3.2
+
+#if OPENSSL_VERSION_PREREQ(3, 2)
+enum { COpenSSL_HAS_RAW_PUBLIC_KEYS = 1 };
+
+// Which kinds of certificate the client and the server may present: with `x509` zero, raw public keys alone.
+static inline int COpenSSL_SSL_CTX_use_raw_public_keys(SSL_CTX *ctx, int x509) {
+    static const unsigned char kinds[] = {TLSEXT_cert_type_rpk, TLSEXT_cert_type_x509};
+    size_t count = x509 ? 2 : 1;
+    return SSL_CTX_set1_client_cert_type(ctx, kinds, count) && SSL_CTX_set1_server_cert_type(ctx, kinds, count);
+}
+
+static inline EVP_PKEY *COpenSSL_X509_STORE_CTX_get0_rpk(const X509_STORE_CTX *store) {
+    return X509_STORE_CTX_get0_rpk(store);
+}
+
+static inline EVP_PKEY *COpenSSL_SSL_get0_peer_rpk(const SSL *ssl) { return SSL_get0_peer_rpk(ssl); }
+#else
+enum { COpenSSL_HAS_RAW_PUBLIC_KEYS = 0 };
+static inline int COpenSSL_SSL_CTX_use_raw_public_keys(SSL_CTX *ctx, int x509) { return 0; }
+static inline EVP_PKEY *COpenSSL_X509_STORE_CTX_get0_rpk(const X509_STORE_CTX *store) { return NULL; }
+static inline EVP_PKEY *COpenSSL_SSL_get0_peer_rpk(const SSL *ssl) { return NULL; }
+#endif
+
+// MARK: DTLS 1.3, since OpenSSL 4.1
+
+#ifdef DTLS1_3_VERSION
+enum { COpenSSL_HAS_DTLS_1_3 = 1 };
+#else
+enum { COpenSSL_HAS_DTLS_1_3 = 0 };
+#endif
+
+// MARK: OCSP stapling (RFC 6066 section 8)
+
+static inline void COpenSSL_SSL_CTX_set_status_callback(SSL_CTX *ctx, int (*callback)(SSL *, void *)) {
+    SSL_CTX_set_tlsext_status_cb(ctx, callback);
+}
+
+static inline int COpenSSL_SSL_request_status(SSL *ssl) {
+    return (int)SSL_set_tlsext_status_type(ssl, TLSEXT_STATUSTYPE_ocsp);
+}
+
+// Staples a copy of the response, which OpenSSL frees.
+static inline int COpenSSL_SSL_staple(SSL *ssl, const unsigned char *response, int count) {
+    unsigned char *copy = (unsigned char *)OPENSSL_memdup(response, (size_t)count);
+    if (copy == NULL) return 0;
+    return (int)SSL_set_tlsext_status_ocsp_resp(ssl, copy, count);
+}
+
+enum {
+    COpenSSL_STATUS_GOOD = 0,
+    COpenSSL_STATUS_MISSING = 1,
+    COpenSSL_STATUS_INVALID = 2,
+    COpenSSL_STATUS_REVOKED = 3,
+    COpenSSL_STATUS_UNKNOWN = 4
+};
+
+// What the stapled response says of the peer's own certificate. The response must be signed by its issuer or by whom that has
+// authorized, and must not be out of date by more than five minutes.
+static inline int COpenSSL_SSL_stapled_status(SSL *ssl) {
+    const unsigned char *bytes = NULL;
+    long count = SSL_get_tlsext_status_ocsp_resp(ssl, &bytes);
+    if (bytes == NULL || count <= 0) return COpenSSL_STATUS_MISSING;
+    int result = COpenSSL_STATUS_INVALID;
+    OCSP_RESPONSE *response = d2i_OCSP_RESPONSE(NULL, &bytes, count);
+    OCSP_BASICRESP *basic = NULL;
+    OCSP_CERTID *id = NULL;
+    STACK_OF(X509) *chain = SSL_get0_verified_chain(ssl);
+    X509_STORE *store = SSL_CTX_get_cert_store(SSL_get_SSL_CTX(ssl));
+    if (response == NULL || OCSP_response_status(response) != OCSP_RESPONSE_STATUS_SUCCESSFUL) goto done;
+    basic = OCSP_response_get1_basic(response);
+    if (basic == NULL || chain == NULL || store == NULL || sk_X509_num(chain) < 1) goto done;
+    if (OCSP_basic_verify(basic, chain, store, 0) != 1) goto done;
+    X509 *leaf = sk_X509_value(chain, 0);
+    // A self-signed leaf that is trusted itself is its own issuer.
+    X509 *issuer = sk_X509_num(chain) > 1 ? sk_X509_value(chain, 1) : leaf;
+    id = OCSP_cert_to_id(NULL, leaf, issuer);
+    if (id == NULL) goto done;
+    int status = 0, reason = 0;
+    ASN1_GENERALIZEDTIME *revoked = NULL, *this_update = NULL, *next_update = NULL;
+    if (OCSP_resp_find_status(basic, id, &status, &reason, &revoked, &this_update, &next_update) != 1) goto done;
+    if (OCSP_check_validity(this_update, next_update, 300, -1) != 1) goto done;
+    result = status == V_OCSP_CERTSTATUS_GOOD ? COpenSSL_STATUS_GOOD
+        : status == V_OCSP_CERTSTATUS_REVOKED ? COpenSSL_STATUS_REVOKED : COpenSSL_STATUS_UNKNOWN;
+done:
+    OCSP_CERTID_free(id);
+    OCSP_BASICRESP_free(basic);
+    OCSP_RESPONSE_free(response);
+    return result;
 }
 
 // MARK: Keys

@@ -4,14 +4,24 @@ import DequeModule
 protocol AssociationOwner: AnyObject, Sendable {
     var loop: SocketLoop { get }
 
-    /// The handshake needs a pre-shared key.
-    func association(_ association: Association, requests request: DtlsPreSharedKeyRequest)
+    /// The handshake waits for an answer of the application.
+    func association(_ association: Association, asks question: AssociationQuestion)
+
+    /// A server's session is to be stored.
+    func association(_ association: Association, established session: DtlsStoredSession)
 
     /// The handshake is finished.
     func associationOpened(_ association: Association)
 
     /// The association has ended; it is to be forgotten.
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason)
+}
+
+/// What a handshake waits for.
+enum AssociationQuestion: Sendable {
+    case hello(DtlsClientOffer)
+    case preSharedKey(DtlsPreSharedKeyRequest)
+    case certificates(DtlsPresentedCertificates)
 }
 
 /// An engine on a socket: one association, its queue of payloads, and everyone who waits for it.
@@ -25,6 +35,8 @@ final class Association: Sendable {
     let clientHello: DtlsClientHello?
     /// What tells a client's second connect to the same peer apart from another one.
     let target: ConnectTarget?
+    /// A server's context, which may have been replaced since.
+    let serverContext: DtlsServerContext?
 
     private let state: Lock<State>
 
@@ -48,7 +60,8 @@ final class Association: Sendable {
 
     /// What an input brought about, to be carried out after the lock is released.
     private struct Effects: Sendable {
-        var request: DtlsPreSharedKeyRequest?
+        var question: AssociationQuestion?
+        var sessions: [DtlsStoredSession] = []
         var hasOpened = false
         var closeReason: DtlsCloseReason?
         var deadline: ContinuousClock.Instant?
@@ -62,12 +75,14 @@ final class Association: Sendable {
         peer: DtlsAddress,
         owner: any AssociationOwner,
         clientHello: DtlsClientHello? = nil,
+        serverContext: DtlsServerContext? = nil,
         target: ConnectTarget? = nil
     ) {
         self.peer = peer
         self.owner = owner
         self.clientHello = clientHello
         self.target = target
+        self.serverContext = serverContext
         state = Lock(State(engine: engine))
     }
 
@@ -90,12 +105,26 @@ final class Association: Sendable {
         carryOut(effects)
     }
 
-    func answer(_ key: DtlsPreSharedKey?) {
-        input { $0.answerPreSharedKey(key) }
+    func answer(_ answer: DtlsPreSharedKeyAnswer) {
+        input { $0.answer(answer) }
     }
 
-    func answer(_ secret: DtlsSecretBytes?) {
-        input { $0.answerPreSharedKey(secret) }
+    func answer(accepted: Bool) {
+        input { $0.answer(accepted: accepted) }
+    }
+
+    func answer(identity: DtlsIdentity?, session: DtlsStoredSession?) {
+        input { $0.answer(identity: identity, session: session) }
+    }
+
+    /// Asks the engine of an open association.
+    func ask<Answer: Sendable>(
+        _ body: (DtlsEngine) throws(DtlsError) -> Answer
+    ) throws(DtlsError) -> Answer {
+        try state.withLock { state throws(DtlsError) in
+            guard let engine = state.engine else { throw Self.closedError(state.closeReason) }
+            return try body(engine)
+        }
     }
 
     func close() {
@@ -156,8 +185,14 @@ final class Association: Sendable {
         }
         while let event = engine.nextEvent() {
             switch event {
+            case .helloReceived(let offer):
+                effects.question = .hello(offer)
             case .preSharedKeyRequested(let request):
-                effects.request = request
+                effects.question = .preSharedKey(request)
+            case .certificatesPresented(let certificates):
+                effects.question = .certificates(certificates)
+            case .sessionEstablished(let session):
+                effects.sessions.append(session)
             case .handshakeFinished(let negotiated):
                 state.negotiated = negotiated
                 state.maximumPayloadSize = engine.maximumPayloadSize
@@ -198,7 +233,8 @@ final class Association: Sendable {
 
     private func carryOut(_ effects: Effects) {
         if let deadline = effects.deadline { owner.loop.schedule(self, at: deadline) }
-        if let request = effects.request { owner.association(self, requests: request) }
+        if let question = effects.question { owner.association(self, asks: question) }
+        for session in effects.sessions { owner.association(self, established: session) }
         if effects.hasOpened { owner.associationOpened(self) }
         for delivery in effects.deliveries { delivery.carryOut() }
         if let reason = effects.closeReason {

@@ -32,7 +32,8 @@ final class ClientEndpoint: AssociationOwner {
     func association(
         with peer: DtlsAddress,
         target: ConnectTarget,
-        timeout: Duration?
+        timeout: Duration?,
+        session: DtlsSession? = nil
     ) throws(DtlsError) -> Association {
         let found = state.withLock { $0.associations[peer] }
         if let found, found.hold() { return try join(found, target) }
@@ -43,6 +44,8 @@ final class ClientEndpoint: AssociationOwner {
             usesIPv6: peer.isIPv6
         )
         if let timeout { engine.handshakeTimeout = timeout }
+        engine.flow = (loop.socket.localAddress.endpointName, peer.endpointName)
+        if let session { _ = try engine.resume(session) }
         let fresh = Association(engine: engine, peer: peer, owner: self, target: target)
         let result = state.withLock { state -> Result<Association, DtlsError> in
             if let error = state.closeError { return .failure(error) }
@@ -84,12 +87,22 @@ final class ClientEndpoint: AssociationOwner {
 
     // MARK: AssociationOwner
 
-    func association(_ association: Association, requests request: DtlsPreSharedKeyRequest) {
-        guard case .hint(let hint) = request, case .asked(let ask)? = association.target?.context.keySource else {
-            return association.answer(DtlsPreSharedKey?.none)
+    func association(_ association: Association, asks question: AssociationQuestion) {
+        let context = association.target?.context
+        switch question {
+        case .preSharedKey(.hint(let hint)):
+            guard case .asked(let ask)? = context?.keySource else { return association.answer(.unknown) }
+            Task { association.answer(await ask(hint).map { .identityAndKey($0) } ?? .unknown) }
+        case .certificates(let certificates):
+            guard let accepts = context?.acceptsCertificates else { return association.answer(accepted: false) }
+            Task { association.answer(accepted: await accepts(certificates)) }
+        case .preSharedKey(.identity), .hello:
+            // Questions for servers.
+            break
         }
-        Task { association.answer(await ask(hint)) }
     }
+
+    func association(_ association: Association, established session: DtlsStoredSession) {}
 
     func associationOpened(_ association: Association) {
         logger?.debug(

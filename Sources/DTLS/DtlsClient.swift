@@ -70,6 +70,9 @@ public final class DtlsClient: Sendable {
     ///   - context: Credentials and demands. One client may use several side by side, for different peers.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: `host`.
     ///   - timeout: How long a handshake may take. Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
+    ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When it is expired, was made
+    ///     under other demands or credentials, or the server does not know it any more, the handshake is a full one;
+    ///     ``DtlsNegotiated/isResumed`` tells.
     /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``; ``DtlsError/Code-swift.struct/handshakeTimedOut``;
     ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when the pre-shared
     ///   keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``; ``DtlsError/Code-swift.struct/peerAlreadyConnected``;
@@ -80,11 +83,18 @@ public final class DtlsClient: Sendable {
         port: UInt16,
         context: DtlsClientContext,
         serverName: String? = nil,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        session: DtlsSession? = nil
     ) async throws(DtlsError) -> DtlsConnection {
         let addresses = try await NameResolution.resolve(host: host, port: port, reach: endpoint.loop.socket.reach)
         return try await AddressRace(addresses).run { address throws(DtlsError) in
-            try await self.connect(to: address, context: context, serverName: serverName ?? host, timeout: timeout)
+            try await self.connect(
+                to: address,
+                context: context,
+                serverName: serverName ?? host,
+                timeout: timeout,
+                session: session
+            )
         }
     }
 
@@ -92,15 +102,17 @@ public final class DtlsClient: Sendable {
     ///
     /// - Parameters:
     ///   - address: The server's address.
-    ///   - context: As in ``connect(to:port:context:serverName:timeout:)``.
+    ///   - context: As in ``connect(to:port:context:serverName:timeout:session:)``.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: the address.
-    ///   - timeout: As in ``connect(to:port:context:serverName:timeout:)``: above zero, up to one day.
-    /// - Throws: As ``connect(to:port:context:serverName:timeout:)`` does.
+    ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:)``: above zero, up to one day.
+    ///   - session: As in ``connect(to:port:context:serverName:timeout:session:)``.
+    /// - Throws: As ``connect(to:port:context:serverName:timeout:session:)`` does.
     public func connect(
         to address: DtlsAddress,
         context: DtlsClientContext,
         serverName: String? = nil,
-        timeout: Duration? = nil
+        timeout: Duration? = nil,
+        session: DtlsSession? = nil
     ) async throws(DtlsError) -> DtlsConnection {
         guard endpoint.loop.socket.reach.includes(address) else {
             let message = "\(address) cannot be reached from a socket bound to \(localAddress)"
@@ -111,7 +123,7 @@ public final class DtlsClient: Sendable {
             throw DtlsError(.invalidConfiguration, phase: .handshake, message)
         }
         let target = ConnectTarget(context: context, serverName: serverName ?? address.host)
-        let association = try endpoint.association(with: address, target: target, timeout: timeout)
+        let association = try endpoint.association(with: address, target: target, timeout: timeout, session: session)
         // The connection has a hold of its own; a connect that fails or is cancelled gives the last one up.
         defer { association.release() }
         try await association.waitUntilOpen()

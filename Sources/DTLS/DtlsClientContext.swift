@@ -19,6 +19,7 @@ public final class DtlsClientContext: Sendable {
 
     let engineContext: DtlsEngineContext
     let keySource: KeySource
+    let acceptsCertificates: (@Sendable (DtlsPresentedCertificates) async -> Bool)?
 
     /// Makes a context.
     ///
@@ -28,41 +29,64 @@ public final class DtlsClientContext: Sendable {
     ///   - preSharedKey: The identity and key to use. With one, and without ``DtlsConfiguration/trust``, only pre-shared-key suites
     ///     are offered.
     ///   - verification: What to demand of the server's certificate.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range or a cipher list that selects
-    ///   nothing.
-    public init(
+    ///   - acceptsCertificates: Asked, in a task of its own, when the server's certificates have passed `verification` (or, with
+    ///     ``DtlsServerVerification/byApplication``, whatever OpenSSL says of them). The handshake waits for the answer, within its
+    ///     time; nothing is sent under the new keys before. `false` ends it with ``DtlsError/Code-swift.struct/certificateRejected``.
+    ///     Not asked when a session is resumed.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that selects
+    ///   nothing, or ``DtlsServerVerification/byApplication`` without `acceptsCertificates`.
+    public convenience init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKey: DtlsPreSharedKey? = nil,
-        verification: DtlsServerVerification = .chainAndName
+        verification: DtlsServerVerification = .chainAndName,
+        acceptsCertificates: (@Sendable (DtlsPresentedCertificates) async -> Bool)? = nil
     ) throws(DtlsError) {
-        keySource = preSharedKey.map { .fixed($0) } ?? .none
+        try self.init(configuration, preSharedKey.map { .fixed($0) } ?? .none, verification, acceptsCertificates)
+    }
+
+    private init(
+        _ configuration: DtlsConfiguration,
+        _ keySource: KeySource,
+        _ verification: DtlsServerVerification,
+        _ acceptsCertificates: (@Sendable (DtlsPresentedCertificates) async -> Bool)?
+    ) throws(DtlsError) {
+        guard acceptsCertificates != nil || verification != .byApplication else {
+            throw DtlsError(
+                .invalidConfiguration,
+                phase: .configuration,
+                "the application is to judge certificates, but there is no way to ask it",
+                hint: "give the context acceptsCertificates"
+            )
+        }
+        self.keySource = keySource
+        self.acceptsCertificates = acceptsCertificates
+        var usesPreSharedKeys = true
+        if case .none = keySource { usesPreSharedKeys = false }
         engineContext = try DtlsEngineContext(
             client: configuration,
-            usesPreSharedKeys: preSharedKey != nil,
-            verification: verification
+            usesPreSharedKeys: usesPreSharedKeys,
+            verification: verification,
+            asksApplication: acceptsCertificates != nil
         )
     }
 
     /// Makes a context that asks for the pre-shared key when the server has given its hint.
     ///
     /// - Parameters:
-    ///   - configuration: As in ``init(_:preSharedKey:verification:)``.
-    ///   - verification: As in ``init(_:preSharedKey:verification:)``.
+    ///   - configuration: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
+    ///   - verification: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
+    ///   - acceptsCertificates: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
     ///   - preSharedKeyForHint: Called once in each handshake, in a task of its own, with the server's hint or `nil`. It may take as
     ///     long as the handshake's timeout leaves it. `nil` ends the handshake with
     ///     ``DtlsError/Code-swift.struct/authenticationFailed``.
-    /// - Throws: As ``init(_:preSharedKey:verification:)`` does.
-    public init(
+    /// - Throws: As ``init(_:preSharedKey:verification:acceptsCertificates:)`` does.
+    public convenience init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         verification: DtlsServerVerification = .chainAndName,
+        acceptsCertificates: (@Sendable (DtlsPresentedCertificates) async -> Bool)? = nil,
         preSharedKeyForHint: @escaping @Sendable (_ hint: [UInt8]?) async -> DtlsPreSharedKey?
     ) throws(DtlsError) {
-        keySource = .asked(preSharedKeyForHint)
-        engineContext = try DtlsEngineContext(
-            client: configuration,
-            usesPreSharedKeys: true,
-            verification: verification
-        )
+        try self.init(configuration, .asked(preSharedKeyForHint), verification, acceptsCertificates)
     }
 
     /// The settings.

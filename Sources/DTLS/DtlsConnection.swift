@@ -63,8 +63,9 @@ public final class DtlsConnection: Sendable {
     ///
     /// Like all datagrams it may be lost on its way, and nobody tells.
     ///
-    /// - Parameter payload: Up to ``maximumPayloadSize`` bytes. An empty one sends nothing.
-    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, after which the connection lives on;
+    /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
+    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge`` or, for an empty payload, ``DtlsError/Code-swift.struct/unsupported``, after
+    ///   which the connection lives on;
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` or the error with which it failed once it has ended;
     ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer), after which the
     ///   connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when the task was cancelled while it waited.
@@ -95,6 +96,37 @@ public final class DtlsConnection: Sendable {
             }
         }
         return try result.get()
+    }
+
+    /// The session, to be resumed by a later connect; `nil` on servers, when the server does not resume sessions, and after the end.
+    public var session: DtlsSession? {
+        (try? association.ask { engine throws(DtlsError) in engine.session }) ?? nil
+    }
+
+    /// Derives secret bytes that both sides, and nobody else, can derive (RFC 5705).
+    ///
+    /// - Parameters:
+    ///   - label: What they are for, from the IANA registry "TLS Exporter Labels" or starting with `EXPERIMENTAL`.
+    ///   - context: What they are bound to; `nil` and empty are different.
+    ///   - count: How many: 1 to 16,384.
+    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end,
+    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count or label that is not possible.
+    public func exportKeyingMaterial(
+        label: String,
+        context: [UInt8]? = nil,
+        count: Int
+    ) throws(DtlsError) -> DtlsSecretBytes {
+        try association.ask { engine throws(DtlsError) in
+            try engine.exportKeyingMaterial(label: label, context: context, count: count)
+        }
+    }
+
+    /// The keys of SRTP (RFC 5764 §4.2).
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end,
+    ///   ``DtlsError/Code-swift.struct/unsupported`` when no profile was negotiated.
+    public func srtpKeys() throws(DtlsError) -> DtlsSRTPKeys {
+        try association.ask { engine throws(DtlsError) in try engine.srtpKeys() }
     }
 
     /// Ends the connection: sends close_notify, ends every reader, and forgets the association.

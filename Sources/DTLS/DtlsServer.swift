@@ -20,8 +20,13 @@ public import Logging
 public final class DtlsServer: Sendable {
     fileprivate let endpoint: ServerEndpoint
 
-    private init(_ socket: UDPSocket, _ context: DtlsServerContext, _ logger: Logger?) throws(DtlsError) {
-        endpoint = try ServerEndpoint(socket: socket, context: context, logger: logger)
+    private init(
+        _ gate: consuming DtlsHelloGate,
+        _ socket: UDPSocket,
+        _ context: DtlsServerContext,
+        _ logger: Logger?
+    ) {
+        endpoint = ServerEndpoint(socket: socket, gate: gate, context: context, logger: logger)
     }
 
     /// Binds a socket and begins to serve.
@@ -43,7 +48,8 @@ public final class DtlsServer: Sendable {
         options: DtlsSocketOptions = DtlsSocketOptions(),
         logger: Logger? = nil
     ) async throws(DtlsError) -> DtlsServer {
-        try DtlsServer(try await UDPSocket.bind(host: host, port: port, options: options), context, logger)
+        let socket = try await UDPSocket.bind(host: host, port: port, options: options)
+        return DtlsServer(try DtlsHelloGate(), socket, context, logger)
     }
 
     /// Serves on a socket of the caller, whose descriptor's flags stay as they are.
@@ -61,7 +67,10 @@ public final class DtlsServer: Sendable {
         context: DtlsServerContext,
         logger: Logger? = nil
     ) throws(DtlsError) {
-        try self.init(UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership), context, logger)
+        // First what may fail: a descriptor that was adopted is closed with its socket.
+        let gate = try DtlsHelloGate()
+        let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
+        self.init(gate, socket, context, logger)
     }
 
     deinit {
@@ -70,6 +79,22 @@ public final class DtlsServer: Sendable {
 
     /// The address that the socket is bound to.
     public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
+
+    /// Uses another context (certificates, pre-shared keys, ticket keys) for handshakes that begin from now on. Connections and handshakes
+    /// under way are not concerned: call ``closeConnections(where:)`` again a handshake's time later, or change the ticket keys as
+    /// well, where someone is to be kept out.
+    public func replaceContext(_ context: DtlsServerContext) {
+        endpoint.replaceContext(context)
+    }
+
+    /// Closes, with close_notify, every connection for which `shouldClose` is true: those of a revoked certificate or a pre-shared-key
+    /// identity that is not welcome any more. Replace the context as well, or they come back.
+    ///
+    /// - Returns: How many were closed.
+    @discardableResult
+    public func closeConnections(where shouldClose: (DtlsNegotiated) -> Bool) -> Int {
+        endpoint.closeConnections(where: shouldClose)
+    }
 
     /// Ends the sequence, closes every connection with close_notify, and closes the socket or gives it back.
     ///

@@ -11,6 +11,9 @@
 public final class DtlsServerContext: Sendable {
     let engineContext: DtlsEngineContext
     let preSharedKeys: DtlsPreSharedKeyStore?
+    let identityFor: (@Sendable (DtlsClientOffer) async -> DtlsIdentity?)?
+    let acceptsCertificates: (@Sendable (DtlsPresentedCertificates) async -> Bool)?
+    let resumption: DtlsServerResumption
 
     /// Makes a context.
     ///
@@ -19,7 +22,16 @@ public final class DtlsServerContext: Sendable {
     ///   - preSharedKeys: The keys of the clients.
     ///   - identityHint: What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
     ///   - unknownIdentity: How an identity without a key is answered. Default: like a wrong key.
-    ///   - clientCertificates: Whether clients are asked for certificates. Needs ``DtlsConfiguration/identity``.
+    ///   - clientCertificates: Whether clients are asked for certificates. Needs a certificate of the server.
+    ///   - identityFor: Chooses the certificate for each client by what its hello says (the server name, suites, signature algorithms), in a
+    ///     task of its own; the handshake waits, within its time. `nil` stands for the configuration's
+    ///     ``DtlsConfiguration/identity``. Contexts for several names need no other way.
+    ///   - acceptsCertificates: Asked, in a task of its own, when a client's certificates have led to a trusted root (or, with
+    ///     `applicationOverrules`, whatever OpenSSL says of them). The connection is exposed only after the answer; `false` ends it. Such
+    ///     servers resume no sessions, because a ticket goes out before the answer.
+    ///   - applicationOverrules: Whether `acceptsCertificates` alone decides. Default: no.
+    ///   - resumption: How clients resume sessions. Default: tickets under keys of this context's own, unless there is
+    ///     `acceptsCertificates`.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that selects
     ///   nothing, or a context that could serve nobody.
     public init(
@@ -27,16 +39,36 @@ public final class DtlsServerContext: Sendable {
         preSharedKeys: DtlsPreSharedKeyStore? = nil,
         identityHint: [UInt8]? = nil,
         unknownIdentity: DtlsUnknownIdentityPolicy = .pretendWrongKey,
-        clientCertificates: DtlsClientCertificatePolicy = .none
+        clientCertificates: DtlsClientCertificatePolicy = .none,
+        identityFor: (@Sendable (DtlsClientOffer) async -> DtlsIdentity?)? = nil,
+        acceptsCertificates: (@Sendable (DtlsPresentedCertificates) async -> Bool)? = nil,
+        applicationOverrules: Bool = false,
+        resumption: DtlsServerResumption = .automatic
     ) throws(DtlsError) {
+        guard acceptsCertificates != nil || !applicationOverrules else {
+            throw DtlsError(
+                .invalidConfiguration,
+                phase: .configuration,
+                "the application is to judge certificates, but there is no way to ask it",
+                hint: "give the context acceptsCertificates"
+            )
+        }
         self.preSharedKeys = preSharedKeys
-        engineContext = try DtlsEngineContext(
-            server: configuration,
-            usesPreSharedKeys: preSharedKeys != nil,
-            identityHint: identityHint,
-            unknownIdentity: unknownIdentity,
-            clientCertificates: clientCertificates
-        )
+        self.identityFor = identityFor
+        self.acceptsCertificates = acceptsCertificates
+        self.resumption = resumption
+        var settings = DtlsServerSettings()
+        settings.usesPreSharedKeys = preSharedKeys != nil
+        settings.identityHint = identityHint
+        settings.unknownIdentity = unknownIdentity
+        settings.clientCertificates = clientCertificates
+        settings.choosesIdentity = identityFor != nil
+        settings.asksApplication = acceptsCertificates != nil
+        settings.applicationOverrules = applicationOverrules
+        // The application's verdict is asked for at every handshake, so there every handshake is a full one.
+        let resumes = acceptsCertificates == nil || !resumption.isAutomatic
+        settings.resumption = resumes ? try resumption.engineResumption() : .none
+        engineContext = try DtlsEngineContext(server: configuration, settings: settings)
     }
 
     /// The settings.
@@ -47,7 +79,7 @@ public final class DtlsServerContext: Sendable {
 public struct DtlsPreSharedKeyStore: Sendable {
     enum Source: Sendable {
         case table([[UInt8]: DtlsSecretBytes])
-        case lookUp(@Sendable (_ identity: [UInt8]) async -> DtlsSecretBytes?)
+        case lookUp(@Sendable (_ identity: [UInt8], _ serverName: String?) async -> DtlsSecretBytes?)
     }
 
     let source: Source
@@ -63,6 +95,17 @@ public struct DtlsPreSharedKeyStore: Sendable {
     ///   bytes of any value. It may take as long as the handshake's timeout leaves it; other peers go on meanwhile. `nil` stands for an
     ///   unknown identity, and so does a key of 0 or of more than 512 bytes.
     public init(lookUp: @escaping @Sendable (_ identity: [UInt8]) async -> DtlsSecretBytes?) {
+        source = .lookUp { identity, _ in await lookUp(identity) }
+    }
+
+    /// Makes a store that asks, for servers of several names.
+    ///
+    /// - Parameter lookUp: As in ``init(lookUp:)``, with the DNS name of the server that the client means in lower case, or `nil` when it did
+    ///   not say.
+    public init(
+        lookUpForServerName lookUp:
+            @escaping @Sendable (_ identity: [UInt8], _ serverName: String?) async -> DtlsSecretBytes?
+    ) {
         source = .lookUp(lookUp)
     }
 }

@@ -148,6 +148,8 @@ extension DtlsError {
         public static let certificateRejected = Code("certificateRejected")
         /// The pre-shared keys of the two sides differ, or the identity is unknown.
         public static let authenticationFailed = Code("authenticationFailed")
+        /// The peers have no application protocol in common (ALPN, RFC 7301).
+        public static let noApplicationProtocol = Code("noApplicationProtocol")
         /// A payload is larger than ``DtlsEngine/maximumPayloadSize``. The association is unharmed.
         public static let payloadTooLarge = Code("payloadTooLarge")
         /// The connection, client or server was closed before this could be done.

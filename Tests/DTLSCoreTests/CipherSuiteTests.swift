@@ -8,7 +8,9 @@ final class CipherSuiteTests: XCTestCase {
     /// Every suite of the automatic lists works, and the payload that fits exactly fills the MTU.
     func testEverySuiteOfTheAutomaticLists() throws {
         var tried: Set<String> = []
-        for suite in DtlsCipherSuites.certificateSuites + DtlsCipherSuites.preSharedKeySuites {
+        for suite in DtlsCipherSuites.certificateSuites.map(\.openSSLName)
+            + DtlsCipherSuites.preSharedKeySuites.map(\.openSSLName)
+        {
             let options: PairOptions =
                 if suite.contains("PSK") {
                     try .preSharedKey(suite)
@@ -36,7 +38,10 @@ final class CipherSuiteTests: XCTestCase {
 
     /// The defaults contain no suite without forward secrecy but for plain pre-shared keys, and none that is no AEAD.
     func testAutomaticListsAreAsPromised() throws {
-        for list in [DtlsCipherSuites.certificateSuites, DtlsCipherSuites.preSharedKeySuites] {
+        for list in [
+            DtlsCipherSuites.certificateSuites.map(\.openSSLName),
+            DtlsCipherSuites.preSharedKeySuites.map(\.openSSLName),
+        ] {
             // OpenSSL knows every one of them.
             XCTAssertEqual(try OpenSSLTweaks.suites(list.joined(separator: ":")).count, list.count)
             for name in list {
@@ -54,7 +59,7 @@ final class CipherSuiteTests: XCTestCase {
             client.start()
             let hello = try XCTUnwrap(client.sent.first)
             let layout = try hello.withUnsafeBytes { try ClientHelloLayout($0) }
-            return hello.withUnsafeBytes { layout.hello(in: $0) }.cipherSuites.filter { $0 != 0x00FF }
+            return hello.withUnsafeBytes { layout.hello(in: $0) }.offer.cipherSuites.filter { $0 != 0x00FF }
         }
         let certificates: [UInt16] = [0xC02B, 0xC02F, 0xCCA9, 0xCCA8, 0xC02C, 0xC030, 0xC0AC]
         let keys: [UInt16] = [0xCCAC, 0x00A8, 0xCCAB, 0x00A9, 0xC0A4]
@@ -144,6 +149,7 @@ final class CipherSuiteTests: XCTestCase {
     func testUnknownSuitesAreNamedByNumber() throws {
         var configuration = DtlsConfiguration()
         configuration.cipherSuites = .openSSL("PSK-AES128-GCM-SHA256")
+        configuration.requiresExtendedMasterSecret = false
         let context = try DtlsEngineContext(server: configuration, usesPreSharedKeys: true)
         var hello = HandmadeHello()
         hello.suites = [0xFAFA, 0x00A9]

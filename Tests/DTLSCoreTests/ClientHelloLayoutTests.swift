@@ -32,15 +32,18 @@ final class ClientHelloLayoutTests: XCTestCase {
     func testEveryField() throws {
         let datagram = hello.datagram + [1, 2, 3]
         let layout = try layout(datagram)
-        XCTAssertEqual(Array(datagram[layout.random]), hello.random)
-        XCTAssertEqual(Array(datagram[layout.cookie]), hello.cookie)
+        XCTAssertEqual(Array(datagram[layout.start.random]), hello.random)
+        XCTAssertEqual(Array(datagram[layout.start.cookie]), hello.cookie)
         XCTAssertEqual(Array(datagram[layout.cipherSuites]), [0xC0, 0xA8, 0x00, 0xA8])
-        XCTAssertEqual(Array(datagram[layout.beforeCookie]), [0xFE, 0xFD] + hello.random + [32] + hello.sessionID)
+        XCTAssertEqual(
+            Array(datagram[layout.start.beforeCookie]),
+            [0xFE, 0xFD] + hello.random + [32] + hello.sessionID
+        )
         XCTAssertEqual(Array(datagram[layout.afterCookie]), [0, 4, 0xC0, 0xA8, 0x00, 0xA8, 2, 1, 0])
         XCTAssertEqual(layout.record, 0..<hello.datagram.count, "what follows the record is no part of it")
         XCTAssertEqual(layout.messageSequence, 1)
         XCTAssertEqual(layout.recordSequenceNumber, 0x0102_0304_0506)
-        XCTAssertEqual(datagram.withUnsafeBytes { layout.hello(in: $0) }.cipherSuites, [0xC0A8, 0x00A8])
+        XCTAssertEqual(datagram.withUnsafeBytes { layout.hello(in: $0) }.offer.cipherSuites, [0xC0A8, 0x00A8])
     }
 
     /// A datagram cut anywhere is none.
@@ -72,7 +75,7 @@ final class ClientHelloLayoutTests: XCTestCase {
                 let datagram = RecordDump.handshake(type: 1, changed).bytes
                 if let layout = try? layout(datagram) {
                     XCTAssertLessThanOrEqual(layout.afterCookie.upperBound, datagram.count)
-                    XCTAssertLessThanOrEqual(layout.cookie.upperBound, layout.afterCookie.lowerBound)
+                    XCTAssertLessThanOrEqual(layout.start.cookie.upperBound, layout.afterCookie.lowerBound)
                 }
             }
         }

@@ -58,7 +58,8 @@ final class ConfigurationTests: XCTestCase {
         XCTAssertFalse(DtlsVersion.v1_2 < .v1_0)
         XCTAssertEqual(DtlsVersion.v1_2.description, "DTLSv1.2")
         XCTAssertEqual(DtlsVersion.v1_0.description, "DTLSv1.0")
-        XCTAssertEqual(DtlsVersion(wireValue: 0xFEFC).description, "DTLS(0xfefc)")
+        XCTAssertEqual(DtlsVersion(wireValue: 0xFEFB).description, "DTLS(0xfefb)")
+        XCTAssertEqual(DtlsVersion.v1_3.description, "DTLSv1.3")
     }
 
     func testHandshakeTimeout() {
@@ -134,8 +135,12 @@ final class ConfigurationTests: XCTestCase {
         XCTAssertEqual(client.role, .client)
         XCTAssertEqual(client.configuration.mtu, 999)
         XCTAssertEqual(client.verification, .insecureIgnoreServerName)
-        let server = try DtlsEngineContext(server: configuration, clientCertificates: .requested)
+        let server = try DtlsEngineContext(
+            server: configuration,
+            usesPreSharedKeys: false,
+            clientCertificates: .requested
+        )
         XCTAssertEqual(server.role, .server)
-        XCTAssertEqual(server.clientCertificates, .requested)
+        XCTAssertEqual(server.settings.clientCertificates, .requested)
     }
 }

@@ -157,7 +157,7 @@ final class EngineCloseTests: XCTestCase {
         weak var weakState: CallbackState?
         func make() throws -> AttachedRecords {
             let bio = DatagramBIO(mtu: 1_200, isIPv6: false)
-            let state = CallbackState(role: .client, retransmission: .quick, unknownIdentity: .alert)
+            let state = CallbackState(context: context)
             weakBIO = bio
             weakState = state
             return try AttachedRecords(context.makeSSL(), bio: bio, callbacks: state)

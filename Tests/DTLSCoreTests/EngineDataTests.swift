@@ -153,10 +153,10 @@ final class EngineDataTests: XCTestCase {
         }
     }
 
-    func testAnEmptyPayloadIsSentAsNothing() throws {
+    func testAnEmptyPayloadIsRefusedAndHarmless() throws {
         let pair = try EnginePair.connected(.preSharedKey())
         let before = pair.client.sent.count
-        try pair.client.send([])
+        XCTAssertThrowsError(try pair.client.send([])) { XCTAssertEqual(($0 as? DtlsError)?.code, .unsupported) }
         XCTAssertEqual(pair.client.sent.count, before)
         XCTAssertEqual(pair.client.engine.statistics.payloadsSent, 0)
         try pair.assertEchoes()

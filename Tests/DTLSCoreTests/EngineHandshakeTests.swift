@@ -11,7 +11,7 @@ final class EngineHandshakeTests: XCTestCase {
         XCTAssertEqual(pair.gateReplies.count, 1)
         XCTAssertEqual(pair.client.eventNames, ["finished"])
         XCTAssertEqual(server.eventNames, ["request", "finished"])
-        XCTAssertEqual(server.requests, [.identity(Array(TestKey.identity.utf8))])
+        XCTAssertEqual(server.requests, [.identity(Array(TestKey.identity.utf8), serverName: nil)])
         for side in [pair.client, server] {
             let negotiated = try XCTUnwrap(side.finished)
             XCTAssertEqual(negotiated.version, .v1_2)

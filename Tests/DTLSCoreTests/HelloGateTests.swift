@@ -21,7 +21,7 @@ final class HelloGateTests: XCTestCase {
         let second = try answered(&gate, hello)
         let accepted = try XCTUnwrap(gate.judge(second.datagram).hello)
         XCTAssertEqual(accepted.random, hello.random)
-        XCTAssertEqual(accepted.cipherSuites, hello.suites)
+        XCTAssertEqual(accepted.offer.cipherSuites, hello.suites)
         XCTAssertEqual(accepted.recordSequenceNumber, 1)
         XCTAssertEqual(accepted.record, second.datagram)
     }
@@ -203,22 +203,6 @@ final class HelloGateTests: XCTestCase {
             var hello = hello
             hello.messageSequence = number
             XCTAssertTrue(gate.judge(hello.datagram).isIgnore)
-        }
-    }
-
-    func testFragmentsAreIgnored() throws {
-        var gate = try DtlsHelloGate()
-        let body = try answered(&gate, hello).body
-        for (offset, count) in [(0, body.count - 1), (0, 40), (40, body.count - 40), (1, body.count - 1)] {
-            let fragment = RecordDump.handshake(
-                type: 1,
-                messageLength: body.count,
-                messageSequence: 1,
-                fragmentOffset: offset,
-                Array(body[offset...].prefix(count))
-            )
-            XCTAssertTrue(gate.judge(fragment.bytes).isIgnore, "\(count) bytes at \(offset)")
-            XCTAssertTrue(DtlsHelloGate.startsWithClientHello(fragment.bytes.span.bytes))
         }
     }
 

@@ -12,7 +12,7 @@ final class PreSharedKeyAnswerTests: XCTestCase {
         change(&options)
         let pair = try EnginePair(options)
         try pair.connect()
-        XCTAssertEqual(try pair.serverPeer().requests, [.identity(Array(TestKey.identity.utf8))])
+        XCTAssertEqual(try pair.serverPeer().requests, [.identity(Array(TestKey.identity.utf8), serverName: nil)])
         XCTAssertFalse(pair.isOpen)
         return pair
     }
@@ -22,7 +22,7 @@ final class PreSharedKeyAnswerTests: XCTestCase {
     func testALateAnswerOfAServer() throws {
         let pair = try waitingServer()
         let server = try pair.serverPeer()
-        XCTAssertTrue(server.engine.isWaitingForKey)
+        XCTAssertTrue(server.engine.question != nil)
         server.give(right)
         try pair.pump()
         XCTAssertEqual(server.eventNames, ["request", "finished"])
@@ -60,7 +60,10 @@ final class PreSharedKeyAnswerTests: XCTestCase {
             options.usesGate = false
             let pair = try EnginePair.connected(options)
             XCTAssertEqual(pair.client.requests, [.hint([UInt8](repeating: 8, count: 128))])
-            XCTAssertEqual(try pair.serverPeer().requests, [.identity([UInt8](repeating: 7, count: 256))])
+            XCTAssertEqual(
+                try pair.serverPeer().requests,
+                [.identity([UInt8](repeating: 7, count: 256), serverName: nil)]
+            )
             try pair.assertEchoes(suite)
         }
     }
@@ -120,7 +123,7 @@ final class PreSharedKeyAnswerTests: XCTestCase {
             right, .server(nil), .client(nil), .client(try TestKey.wrong), .server(DtlsSecretBytes(TestKey.wrongBytes)),
         ]
         repeat {
-            for side in [pair.client, pair.server].compactMap({ $0 }) where !side.engine.isWaitingForKey {
+            for side in [pair.client, pair.server].compactMap({ $0 }) where side.engine.question == nil {
                 for answer in answers { side.give(answer) }
             }
         } while try stepOrStart(pair)

@@ -24,7 +24,7 @@ final class PreSharedKeyTests: XCTestCase {
                 options.suites = .openSSL(suite)
                 let pair = try EnginePair.connected(options)
                 let server = try pair.serverPeer()
-                XCTAssertEqual(server.requests, [.identity(identity)])
+                XCTAssertEqual(server.requests, [.identity(identity, serverName: nil)])
                 XCTAssertEqual(server.finished?.preSharedKeyIdentity, identity)
                 XCTAssertEqual(pair.client.finished?.preSharedKeyIdentity, identity)
             }
@@ -204,8 +204,8 @@ final class PreSharedKeyTests: XCTestCase {
         XCTAssertNil(pair.client.engine.nextDeadline)
     }
 
-    /// Whatever is read out of a client's exchange is read before OpenSSL cuts it at a zero.
-    func testAnIdentityWithAZeroIsSeenWhole() throws {
+    /// OpenSSL cuts an identity at a zero, and would put what stands before it into the session: nobody has such a name.
+    func testAnIdentityWithAZeroIsNobodys() throws {
         var options = try PairOptions.preSharedKey("PSK-AES128-GCM-SHA256")
         options.clientKey = try DtlsPreSharedKey(identity: "deXv1", key: TestKey.bytes)
         options.serverKeys = [Array("de".utf8): TestKey.bytes, Array("deXv1".utf8): TestKey.bytes]
@@ -219,6 +219,23 @@ final class PreSharedKeyTests: XCTestCase {
             return records.flatMap(\.bytes)
         }
         try pair.connect()
-        XCTAssertEqual(try pair.serverPeer().requests, [.identity(Array("de\0v1".utf8))])
+        XCTAssertEqual(try pair.serverPeer().requests, [])
+        XCTAssertNil(try pair.serverPeer().finished)
+    }
+
+    /// A client that shows one identity in a fragment that OpenSSL ignores and another in the one that it reads does not get in by the key
+    /// of the first: OpenSSL would put the second into the session.
+    func testAKeyIsGoodForTheIdentityThatOpenSSLReadsOnly() throws {
+        var options = try PairOptions.preSharedKey("PSK-AES128-GCM-SHA256")
+        options.clientKey = try DtlsPreSharedKey(identity: "admin", key: TestKey.bytes)
+        options.serverKeys = [Array("mallory".utf8): TestKey.bytes]
+        let pair = try EnginePair(options)
+        let identity = Array("mallory".utf8)
+        let decoy = RecordDump.handshake(type: 16, messageSequence: 40, [0, UInt8(identity.count)] + identity)
+        pair.rewriteToServer = { datagram in
+            RecordDump.parse(datagram)?.first?.handshakeType == 16 ? decoy.bytes + datagram : datagram
+        }
+        try pair.connect()
+        XCTAssertNil(try pair.serverPeer().finished)
     }
 }

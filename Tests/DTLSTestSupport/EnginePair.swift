@@ -62,7 +62,7 @@ package final class EnginePair {
         return EnginePeer(
             try DtlsEngine(server: serverContext, hello: hello, usesIPv6: options.usesIPv6),
             answer: { request in
-                guard !options.serverAnswersLater, case .identity(let identity) = request else { return .later }
+                guard !options.serverAnswersLater, case .identity(let identity, _) = request else { return .later }
                 return .server(options.serverKeys?[identity].map { DtlsSecretBytes($0) })
             }
         )

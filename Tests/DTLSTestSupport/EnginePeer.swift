@@ -74,8 +74,8 @@ package final class EnginePeer {
 
     package func give(_ answer: KeyAnswer, now: ContinuousClock.Instant = .now) {
         switch answer {
-        case .client(let key): engine.answerPreSharedKey(key, now: now)
-        case .server(let secret): engine.answerPreSharedKey(secret, now: now)
+        case .client(let key): engine.answer(key.map { .identityAndKey($0) } ?? .unknown, now: now)
+        case .server(let secret): engine.answer(secret.map { .key($0) } ?? .unknown, now: now)
         case .later: return
         }
         settle(now: now)
@@ -97,7 +97,7 @@ package final class EnginePeer {
             case .preSharedKeyRequested(let request):
                 requests.append(request)
                 open.append(request)
-            case .handshakeFinished, .closed:
+            case .handshakeFinished, .closed, .helloReceived, .certificatesPresented, .sessionEstablished:
                 break
             }
         }
@@ -133,6 +133,9 @@ package final class EnginePeer {
             case .preSharedKeyRequested: "request"
             case .handshakeFinished: "finished"
             case .applicationData: "data"
+            case .helloReceived: "hello"
+            case .certificatesPresented: "certificates"
+            case .sessionEstablished: "session"
             case .closed(let reason): "closed: \(reason)"
             }
         }

@@ -119,7 +119,13 @@ final class ConnectionTests: XCTestCase {
                     XCTAssertEqual(payload?.prefix(2), [UInt8(number >> 8), UInt8(number & 0xFF)])
                 }
                 // There is room again.
-                try await loopback.near.expectArrival(at: loopback.far)
+                for _ in 0..<3 { try await loopback.near.send([UInt8](repeating: 1, count: 1_100)) }
+                try await eventually("all has come") { loopback.far.statistics.payloadsReceived == count + 3 }
+                XCTAssertEqual(loopback.far.statistics.payloadsDropped, count - kept)
+                for _ in 0..<3 {
+                    let payload = try await loopback.far.receive()
+                    XCTAssertEqual(payload?.count, 1_100)
+                }
                 await loopback.close()
             }
         }
@@ -186,12 +192,13 @@ final class ConnectionTests: XCTestCase {
         }
     }
 
-    func testAnEmptyPayloadSendsNothing() async throws {
+    func testAnEmptyPayloadIsRefusedAndHarmless() async throws {
         try await withDeadline {
             let loopback = try await Loopback()
             let before = loopback.near.statistics
-            try await loopback.near.send([])
-            XCTAssertTrue(try loopback.near.trySend([]))
+            let error = await failure { try await loopback.near.send([]) }
+            XCTAssertEqual(error?.code, .unsupported)
+            XCTAssertThrowsError(try loopback.near.trySend([]))
             XCTAssertEqual(loopback.near.statistics, before)
             try await loopback.near.expectArrival(at: loopback.far)
             await loopback.close()

@@ -177,9 +177,9 @@ final class SeedFaultTests: XCTestCase {
             }
             try await onThread { try flood(0..<200) }
             let before = residentMemory()
-            try await onThread { try flood(200..<2_200) }
+            try await onThread { try flood(200..<4_200) }
             if let before, let after = residentMemory() {
-                XCTAssertLessThan(after - before, 2 << 20, "2,000 strangers have left something behind")
+                XCTAssertLessThan(after - before, 512 << 10, "4,000 strangers have left something behind")
             }
             XCTAssertEqual(logs.messages, [])
             let client = try await DtlsClient.onLoopback()

@@ -55,6 +55,23 @@ final class ServerEndTests: XCTestCase {
         }
     }
 
+    func testCloseReturnsWhenTheDescriptorIsClosed() async throws {
+        try await withDeadline {
+            let context = try DtlsServerContext.preSharedKey()
+            for _ in 0..<50 {
+                let (first, second) = (try RawSocket(), try RawSocket())
+                let (ofServer, ofClient) = (duplicate(first.descriptor), duplicate(second.descriptor))
+                let before = (inode(of: ofServer), inode(of: ofClient))
+                let server = try DtlsServer(socket: ofServer, takesOwnership: true, context: context)
+                let client = try DtlsClient(socket: ofClient, takesOwnership: true)
+                await server.close()
+                XCTAssertNotEqual(inode(of: ofServer), before.0)
+                await client.close()
+                XCTAssertNotEqual(inode(of: ofClient), before.1)
+            }
+        }
+    }
+
     func testClosingWhileHandshakesAreUnderWay() async throws {
         try await withDeadline {
             let gate = Gate()

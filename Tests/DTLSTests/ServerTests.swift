@@ -204,4 +204,18 @@ final class ServerTests: XCTestCase {
             await server.close()
         }
     }
+
+    func testNoMoreConnectionsWaitThanTheQueueHolds() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let queue = AcceptQueue()
+            for _ in 0..<AcceptQueue.maximumCount { XCTAssertTrue(queue.add(loopback.far)) }
+            XCTAssertFalse(queue.add(loopback.far))
+            _ = await queue.next()
+            XCTAssertTrue(queue.add(loopback.far))
+            XCTAssertEqual(queue.end().count, AcceptQueue.maximumCount)
+            XCTAssertFalse(queue.add(loopback.far), "taken after the end")
+            await loopback.close()
+        }
+    }
 }

@@ -3,24 +3,24 @@ import Logging
 /// The inside of a ``DtlsServer``: one socket, the gate, the associations by peer, and the queue of finished connections.
 final class ServerEndpoint: AssociationOwner {
     let loop: SocketLoop
-    let context: DtlsServerContext
     let logger: Logger?
     let accepted = AcceptQueue()
     private let state: Lock<State>
 
     private struct State: ~Copyable {
         var gate: DtlsHelloGate
+        /// For handshakes that begin now.
+        var context: DtlsServerContext
         var admission = HandshakeAdmission()
         var table = ConnectionTable<Association>()
         var isClosed = false
         var datagramsDropped = 0
     }
 
-    init(socket: UDPSocket, context: DtlsServerContext, logger: Logger?) throws(DtlsError) {
+    init(socket: UDPSocket, gate: consuming DtlsHelloGate, context: DtlsServerContext, logger: Logger?) {
         loop = SocketLoop(socket: socket, label: "swift-dtls.server")
-        self.context = context
         self.logger = logger
-        state = Lock(State(gate: try DtlsHelloGate()))
+        state = Lock(State(gate: gate, context: context))
         loop.start(self)
     }
 
@@ -35,18 +35,69 @@ final class ServerEndpoint: AssociationOwner {
         loop.shutDown()
     }
 
+    /// Uses another context for handshakes that begin from now on.
+    func replaceContext(_ context: DtlsServerContext) {
+        // The former one leaves the lock before it is released: with it may go an object that calls this server.
+        _ = state.withLock { state in
+            defer { state.context = context }
+            return state.context
+        }
+    }
+
+    /// Closes the connections that `shouldClose` picks. Returns how many.
+    func closeConnections(where shouldClose: (DtlsNegotiated) -> Bool) -> Int {
+        let associations = state.withLock { $0.table.all }
+        var count = 0
+        for association in associations {
+            guard let negotiated = association.negotiated, shouldClose(negotiated) else { continue }
+            association.close()
+            count += 1
+        }
+        return count
+    }
+
     // MARK: AssociationOwner
 
-    func association(_ association: Association, requests request: DtlsPreSharedKeyRequest) {
-        guard case .identity(let identity) = request, let store = context.preSharedKeys else {
-            return association.answer(DtlsSecretBytes?.none)
+    func association(_ association: Association, asks question: AssociationQuestion) {
+        guard let context = association.serverContext else { return }
+        switch question {
+        case .hello(let offer):
+            prepare(association, for: offer, context)
+        case .preSharedKey(.identity(let identity, let serverName)):
+            switch context.preSharedKeys?.source {
+            case nil:
+                association.answer(.unknown)
+            case .table(let keys)?:
+                association.answer(keys[identity].map { .key($0) } ?? .unknown)
+            case .lookUp(let lookUp)?:
+                Task { association.answer(await lookUp(identity, serverName).map { .key($0) } ?? .unknown) }
+            }
+        case .certificates(let certificates):
+            guard let accepts = context.acceptsCertificates else { return association.answer(accepted: false) }
+            Task { association.answer(accepted: await accepts(certificates)) }
+        case .preSharedKey(.hint):
+            // A question for clients.
+            break
         }
-        switch store.source {
-        case .table(let keys):
-            association.answer(keys[identity])
-        case .lookUp(let lookUp):
-            Task { association.answer(await lookUp(identity)) }
+    }
+
+    /// Asks for the identity and the stored session at once, outside of every lock.
+    private func prepare(_ association: Association, for offer: DtlsClientOffer, _ context: DtlsServerContext) {
+        Task {
+            async let identity = context.identityFor?(offer)
+            var session: DtlsStoredSession?
+            if case .store(let store) = context.resumption.kind, !offer.sessionID.isEmpty {
+                session = await store.session(for: offer.sessionID)
+            }
+            association.answer(identity: await identity ?? nil, session: session)
         }
+    }
+
+    func association(_ association: Association, established session: DtlsStoredSession) {
+        guard let resumption = association.serverContext?.resumption, case .store(let store) = resumption.kind else {
+            return
+        }
+        Task { await store.store(session, lifetime: resumption.lifetime) }
     }
 
     func associationOpened(_ association: Association) {
@@ -83,8 +134,8 @@ extension ServerEndpoint: SocketLoopHandler {
     private enum Route {
         case drop
         case deliver(Association, also: Association?)
-        case reply([UInt8])
-        case admit(DtlsClientHello)
+        case reply([UInt8], DtlsCapture?)
+        case admit(DtlsClientHello, DtlsServerContext)
     }
 
     func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
@@ -94,11 +145,16 @@ extension ServerEndpoint: SocketLoopHandler {
         case .deliver(let association, let other):
             association.receive(datagram, now: now)
             other?.receive(datagram, now: now)
-        case .reply(let reply):
-            // A cookie that is lost comes again with the next hello.
-            reply.withUnsafeBytes { _ = loop.socket.send($0, to: source) }
-        case .admit(let hello):
-            admit(hello, from: source)
+        case .reply(let reply, let capture):
+            reply.withUnsafeBytes { bytes in
+                // A cookie that is lost comes again with the next hello.
+                _ = loop.socket.send(bytes, to: source)
+                capture?.record(datagram, from: source.endpointName, to: ownName)
+                capture?.record(bytes, from: ownName, to: source.endpointName)
+            }
+        case .admit(let hello, let context):
+            context.configuration.capture?.record(datagram, from: source.endpointName, to: ownName)
+            admit(hello, from: source, context)
         }
     }
 
@@ -116,8 +172,8 @@ extension ServerEndpoint: SocketLoopHandler {
                 source.appendBytes(to: &peer)
                 switch state.gate.judge(datagram.bytes, from: peer, now: now) {
                 case .ignore: route = .drop
-                case .reply(let reply): route = .reply(reply)
-                case .accept(let hello): route = Self.route(hello, entry: entry)
+                case .reply(let reply): route = .reply(reply, state.context.configuration.capture)
+                case .accept(let hello): route = Self.route(hello, entry: entry, state.context)
                 }
             } else if let entry {
                 route = Self.route(to: entry)
@@ -135,20 +191,31 @@ extension ServerEndpoint: SocketLoopHandler {
         .deliver(entry.current, also: entry.candidate)
     }
 
-    private static func route(_ hello: DtlsClientHello, entry: ConnectionTable<Association>.Entry?) -> Route {
+    private static func route(
+        _ hello: DtlsClientHello,
+        entry: ConnectionTable<Association>.Entry?,
+        _ context: DtlsServerContext
+    ) -> Route {
         for association in [entry?.candidate, entry?.current].compactMap({ $0 }) {
             guard let known = association.clientHello, known.isRepetition(of: hello) else { continue }
             // A hello that came twice: OpenSSL repeats nothing for it, but drops it well; an open association need not see it.
             return .drop
         }
-        return .admit(hello)
+        return .admit(hello, context)
     }
 
-    private func admit(_ hello: DtlsClientHello, from source: DtlsAddress) {
+    private func admit(_ hello: DtlsClientHello, from source: DtlsAddress, _ context: DtlsServerContext) {
         let association: Association
         do throws(DtlsError) {
             let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
-            association = Association(engine: engine, peer: source, owner: self, clientHello: hello)
+            engine.flow = (ownName, source.endpointName)
+            association = Association(
+                engine: engine,
+                peer: source,
+                owner: self,
+                clientHello: hello,
+                serverContext: context
+            )
         } catch {
             logger?.error("no association could be made", metadata: ["peer": "\(source)", "error": "\(error)"])
             return
@@ -175,6 +242,8 @@ extension ServerEndpoint: SocketLoopHandler {
             logger?.warning("a handshake was refused: too many are under way", metadata: ["peer": "\(source)"])
         }
     }
+
+    private var ownName: DtlsEndpointName { loop.socket.localAddress.endpointName }
 
     func socketFailed(_ error: DtlsError) {
         logger?.error("the server's socket failed", metadata: ["error": "\(error)"])

@@ -104,6 +104,13 @@ extension DtlsAddress {
         DtlsAddress(high: high, low: low, scope: scope, port: port)
     }
 
+    /// As captures show it.
+    var endpointName: DtlsEndpointName {
+        var bytes: [UInt8] = []
+        appendBytes(to: &bytes)
+        return DtlsEndpointName(address: Array(isIPv4 ? bytes[12..<16] : bytes[..<16]), port: port)
+    }
+
     /// How many bytes ``appendBytes(to:)`` appends.
     static let byteCount = 18
 

@@ -136,6 +136,9 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
     /// The SHA-256 hash of the DER bytes.
     public var sha256Fingerprint: DtlsFingerprint { storage.fingerprint }
 
+    /// The SHA-256 hash of the public key with its algorithm (SubjectPublicKeyInfo, RFC 7469 §2.4).
+    public var publicKeyFingerprint: DtlsFingerprint { storage.publicKeyFingerprint }
+
     /// The subject, with control characters replaced.
     public var description: String { subject.sanitized() }
 
@@ -168,6 +171,7 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
         let notBefore: Int64
         let notAfter: Int64
         let fingerprint: DtlsFingerprint
+        let publicKeyFingerprint: DtlsFingerprint
 
         init(_ certificate: consuming OwnedX509, der: [UInt8]) {
             let pointer = certificate.pointer
@@ -186,6 +190,7 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
             notBefore = COpenSSL_X509_not_before(pointer)
             notAfter = COpenSSL_X509_not_after(pointer)
             fingerprint = DtlsFingerprint(sha256Of: der)
+            publicKeyFingerprint = DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(pointer))
             OpenSSLErrorQueue.clear()
         }
 

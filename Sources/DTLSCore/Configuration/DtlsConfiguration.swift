@@ -1,3 +1,5 @@
+import COpenSSL
+
 /// The settings that clients and servers share.
 ///
 /// The defaults are safe on the open Internet: DTLS 1.2, AEAD suites only, security level 2, extended master secret
@@ -16,8 +18,27 @@ public struct DtlsConfiguration: Sendable {
     /// Default: ``DtlsCipherSuites/automatic``.
     public var cipherSuites: DtlsCipherSuites = .automatic
 
+    /// The groups for ephemeral key exchange, in order of preference. `nil`, the default, leaves them to OpenSSL.
+    public var groups: [DtlsGroup]?
+
+    /// The signature algorithms to accept and to use, in order of preference. `nil`, the default, leaves them to OpenSSL.
+    public var signatureAlgorithms: [DtlsSignatureAlgorithm]?
+
+    /// The application protocols to offer or accept, in order of preference (ALPN, RFC 7301); each of 1 to 255 bytes in UTF-8. A server
+    /// that has some refuses clients that offer others only (``DtlsError/Code-swift.struct/noApplicationProtocol``), and lets
+    /// clients in that offer none. Default: none.
+    public var applicationProtocols: [String] = []
+
+    /// The SRTP profiles to offer or accept, in order of preference (RFC 5764). Default: none.
+    public var srtpProfiles: [DtlsSRTPProfile] = []
+
     /// OpenSSL's security level, 0 to 5 (`SSL_CTX_set_security_level(3)`). `nil`, the default, is level 2: at least 112 bits.
     public var securityLevel: Int?
+
+    /// Whether raw public keys (RFC 7250) may stand in place of certificates, on both sides. They need OpenSSL 3.2 or later; elsewhere contexts
+    /// throw ``DtlsError/Code-swift.struct/unsupported``. A peer's key is judged by ``DtlsTrust/pins(_:)`` of its public key, or by the
+    /// application. Default: they may not.
+    public var rawPublicKeys = DtlsRawPublicKeyPolicy.refused
 
     /// The own certificate chain and private key, with which this side proves who it is. Default: none.
     public var identity: DtlsIdentity?
@@ -26,6 +47,9 @@ public struct DtlsConfiguration: Sendable {
     ///
     /// For a client that has a pre-shared key, setting it says that certificates are welcome too.
     public var trust: DtlsTrust?
+
+    /// Whether a client asks for an OCSP response about the server's certificate, and whether it must be there. Default: it does not ask.
+    public var stapledStatus = DtlsStapledStatusPolicy.ignored
 
     /// Whether a peer without the extended master secret extension (RFC 7627) is refused. Default: `true`.
     public var requiresExtendedMasterSecret = true
@@ -41,6 +65,12 @@ public struct DtlsConfiguration: Sendable {
     /// When lost flights are sent again.
     public var retransmission = DtlsRetransmissionPolicy()
 
+    /// Where the secrets of every connection are written, for Wireshark and the like. Default: nowhere.
+    public var keyLog: DtlsKeyLog?
+
+    /// Where every datagram is written, with the secrets that decrypt it. Default: nowhere.
+    public var capture: DtlsCapture?
+
     /// Makes a configuration with the defaults.
     public init() {}
 }
@@ -55,6 +85,20 @@ extension DtlsConfiguration {
             minimumVersion <= maximumVersion,
             "the minimum version \(minimumVersion) is above the maximum version \(maximumVersion)"
         )
+        func requireSupport(_ isSupported: Bool, _ message: String) throws(DtlsError) {
+            if !isSupported {
+                let hint = "the linked one is \(DtlsEngineContext.openSSLVersion)"
+                throw DtlsError(.unsupported, phase: .configuration, message, hint: hint)
+            }
+        }
+        try requireSupport(
+            maximumVersion < .v1_3 || Int(COpenSSL_HAS_DTLS_1_3) == 1,
+            "DTLS 1.3 needs OpenSSL 4.1"
+        )
+        try requireSupport(
+            rawPublicKeys == .refused || Int(COpenSSL_HAS_RAW_PUBLIC_KEYS) == 1,
+            "raw public keys need OpenSSL 3.2"
+        )
         try require((256...65_507).contains(mtu), "an MTU of \(mtu) bytes is outside of 256 to 65507")
         if let securityLevel {
             try require((0...5).contains(securityLevel), "a security level of \(securityLevel) is outside of 0 to 5")
@@ -63,6 +107,9 @@ extension DtlsConfiguration {
             handshakeTimeout > .zero && handshakeTimeout <= .seconds(86_400),
             "a handshake timeout of \(handshakeTimeout) is not above zero and at most one day"
         )
+        for name in applicationProtocols {
+            try require((1...255).contains(name.utf8.count), "an application protocol has \(name.utf8.count) bytes")
+        }
         try retransmission.validate()
     }
 }

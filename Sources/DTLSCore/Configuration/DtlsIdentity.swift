@@ -8,6 +8,10 @@ public struct DtlsIdentity: Sendable {
     /// The private key of the first certificate.
     public let privateKey: DtlsPrivateKey
 
+    /// An OCSP response about the first certificate (RFC 6960, DER), which a server staples for clients that ask (RFC 6066 §8). Fetch it from
+    /// the issuer and renew it before it expires. Default: none.
+    public var ocspResponse: [UInt8]?
+
     /// Joins a chain and its key.
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` for an empty chain,
@@ -29,6 +33,12 @@ public struct DtlsIdentity: Sendable {
             )
         }
         self.certificateChain = certificateChain
+        self.privateKey = privateKey
+    }
+
+    /// Makes an identity of a key alone, for peers that know it by its public half (RFC 7250; see ``DtlsConfiguration/rawPublicKeys``).
+    public init(rawPublicKeyOf privateKey: DtlsPrivateKey) {
+        certificateChain = []
         self.privateKey = privateKey
     }
 

@@ -15,6 +15,10 @@ public enum DtlsServerVerification: Sendable, Hashable {
     /// server. Only for private roots that certify nothing but the servers meant.
     case insecureIgnoreServerName
 
+    /// The application decides: it is shown the chain and OpenSSL's verdict over it, and nothing is exposed before it has answered. A context
+    /// without a way to ask it refuses this.
+    case byApplication
+
     /// Any certificate will do: whoever stands between client and server can read and change everything. Only for experiments.
     case insecureAcceptAnyCertificate
 }
@@ -29,6 +33,30 @@ public enum DtlsClientCertificatePolicy: Sendable, Hashable {
 
     /// A certificate that leads to a trusted root is required (mutual authentication). Where pre-shared keys are accepted as
     /// well, a client that proves to have one needs no certificate.
+    case required
+}
+
+/// Whether raw public keys (RFC 7250) stand in place of certificates.
+public enum DtlsRawPublicKeyPolicy: Sendable, Hashable {
+    /// Certificates only. The default.
+    case refused
+
+    /// Raw public keys where the peer knows them, certificates otherwise.
+    case preferred
+
+    /// Raw public keys only.
+    case required
+}
+
+/// What a client demands of a stapled OCSP response (RFC 6066 §8).
+public enum DtlsStapledStatusPolicy: Sendable, Hashable {
+    /// It is not asked for. The default.
+    case ignored
+
+    /// It is asked for; one that says "revoked", or is not valid, ends the handshake. A server without one is accepted.
+    case checked
+
+    /// It is asked for, and must be there and say "good".
     case required
 }
 

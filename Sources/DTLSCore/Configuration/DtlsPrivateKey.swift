@@ -32,6 +32,15 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
         }
     }
 
+    /// Loads a private key by URI through OpenSSL's store loaders (`OSSL_STORE_open(3)`): `file:/etc/key.pem`, and `pkcs11:…`, `handle:…` and the
+    /// like where a provider for them is there, so that the key never leaves its hardware.
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when nothing is found there or the passphrase (PIN) is missing or wrong,
+    ///   ``DtlsError/Code-swift.struct/unsupported`` when no provider knows this kind of URI.
+    public init(uri: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
+        self.init(try PrivateKeyStore.load(uri, passphrase: passphrase))
+    }
+
     private init(pemBytes: [UInt8], from source: String, passphrase: DtlsSecretBytes?) throws(DtlsError) {
         self = try Self.read(pemBytes, from: source, passphrase: passphrase) { bio, userdata in
             PEM_read_bio_PrivateKey(bio, nil, supplyPassphrase, userdata)
@@ -92,6 +101,12 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
             throw OpenSSLErrorQueue.error(.unsupported, phase: nil, "the private key cannot be exported")
         }
         return DtlsSecretBytes(bio.contents)
+    }
+
+    /// The SHA-256 hash of the public half with its algorithm (SubjectPublicKeyInfo), which a peer may pin
+    /// (``DtlsPin/publicKey(_:)``).
+    public var publicKeyFingerprint: DtlsFingerprint {
+        DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: storage.pointer))
     }
 
     /// The algorithm and size, never the key.

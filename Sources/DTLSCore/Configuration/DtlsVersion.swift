@@ -13,6 +13,11 @@ public struct DtlsVersion: Sendable, Hashable, Comparable, CustomStringConvertib
     // swift-format-ignore: AlwaysUseLowerCamelCase
     public static let v1_2 = DtlsVersion(wireValue: 0xFEFD)
 
+    /// DTLS 1.3 (RFC 9147), which OpenSSL has since version 4.1. Experimental: asking for it with an older OpenSSL makes contexts throw
+    /// ``DtlsError/Code-swift.struct/unsupported``, and servers behind a ``DtlsHelloGate`` negotiate DTLS 1.2 all the same.
+    // swift-format-ignore: AlwaysUseLowerCamelCase
+    public static let v1_3 = DtlsVersion(wireValue: 0xFEFC)
+
     package init(wireValue: UInt16) {
         self.wireValue = wireValue
     }
@@ -27,6 +32,7 @@ public struct DtlsVersion: Sendable, Hashable, Comparable, CustomStringConvertib
         switch wireValue {
         case 0xFEFF: "DTLSv1.0"
         case 0xFEFD: "DTLSv1.2"
+        case 0xFEFC: "DTLSv1.3"
         default: "DTLS(0x" + String(wireValue, radix: 16) + ")"
         }
     }

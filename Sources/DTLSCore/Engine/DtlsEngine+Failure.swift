@@ -10,10 +10,19 @@ extension DtlsEngine {
         var code = DtlsError.Code.handshakeFailed
         var message = "the handshake failed"
         var hint: String?
-        if let verdict, reasons.contains(SSL_R_CERTIFICATE_VERIFY_FAILED) {
+        if callbacks.decision == .rejected {
+            code = .certificateRejected
+            message = "the application did not accept the peer's certificate"
+        } else if let verdict,
+            !reasons.isDisjoint(with: [SSL_R_CERTIFICATE_VERIFY_FAILED, SSL_R_INVALID_STATUS_RESPONSE])
+        {
             code = .certificateRejected
             message = "the peer's certificate was not accepted"
             hint = Self.hint(for: verdict)
+        } else if reasons.contains(SSL_R_NO_APPLICATION_PROTOCOL) {
+            code = .noApplicationProtocol
+            message = "no shared application protocol"
+            hint = "this side has \(context.configuration.applicationProtocols.joined(separator: ", ").sanitized())"
         } else if reasons.contains(SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE) {
             code = .certificateRejected
             message = "the client presented no certificate"
@@ -54,6 +63,7 @@ extension DtlsEngine {
     }
 
     func failByTime() {
+        tellPeerOfUnexposedEnd()
         if filter.heldAlert != nil { return failByHeldAlert() }
         if unusableSealedRecords > 0 { return failByWrongKey() }
         let heard = statistics.datagramsReceived > (hello == nil ? 0 : -1)
@@ -89,10 +99,21 @@ extension DtlsEngine {
         )
     }
 
+    func extendedMasterSecretMissing(alertSent: DtlsAlert?) -> DtlsError {
+        DtlsError(
+            .handshakeFailed,
+            phase: .handshake,
+            "the peer does not know the extended master secret (RFC 7627)",
+            hint: "update the peer, or set requiresExtendedMasterSecret to false",
+            alertSent: alertSent
+        )
+    }
+
     /// Writes an alert record of epoch 0: the server's side of the handshake is still in clear, and OpenSSL sends alerts only
     /// where it fails itself.
-    private func sendInClear(_ alert: DtlsAlert) {
-        let sequence = (bio.highestSequenceNumber ?? 0) &+ 1
+    func sendInClear(_ alert: DtlsAlert) {
+        // Beyond what was sent so far, or where the ServerHello would have begun (RFC 6347 §4.2.1).
+        let sequence = bio.highestSequenceNumber.map { $0 &+ 1 } ?? hello?.recordSequenceNumber ?? 0
         var record: [UInt8] = [ContentType.alert, 0xFE, 0xFD, 0, 0]
         record += (0..<6).map { UInt8(truncatingIfNeeded: sequence >> (40 - 8 * UInt64($0))) }
         record += [0, 2, alert.level.rawValue, alert.code.rawValue]
@@ -140,6 +161,9 @@ extension DtlsEngine {
                 role == .client
                 ? "often no shared cipher, or a client certificate that the server misses: compare the cipher lists"
                 : "compare the cipher lists"
+        case .noApplicationProtocol:
+            code = .noApplicationProtocol
+            message = "the server has none of the application protocols offered"
         case .protocolVersion:
             code = .handshakeFailed
             hint = "the peer does not speak the versions of this side"
@@ -178,7 +202,7 @@ extension DtlsEngine {
         let own = "this side accepts \(mine.joined(separator: ", "))"
         guard let hello else { return own }
         // Neither secure renegotiation (RFC 5746) nor downgrade protection (RFC 7507) is a suite; they are signals.
-        let suites = hello.cipherSuites.filter { $0 != 0x00FF && $0 != 0x5600 }
+        let suites = hello.offer.cipherSuites.filter { $0 != 0x00FF && $0 != 0x5600 }
         let offered = suites.prefix(8).map { id -> String in
             let bytes = [UInt8(id >> 8), UInt8(truncatingIfNeeded: id)]
             let cipher = SSL_CIPHER_find(records.pointer, bytes)

@@ -4,6 +4,12 @@ import COpenSSL
 
 extension DtlsEngine {
     func acceptHello(_ hello: DtlsClientHello) {
+        guard hello.offer.knowsExtendedMasterSecret || !context.configuration.requiresExtendedMasterSecret else {
+            // Before anything is computed. OpenSSL would go on, and an honest client would believe itself connected.
+            let alert = DtlsAlert(level: .fatal, code: .handshakeFailure)
+            sendInClear(alert)
+            return end(.failed(extendedMasterSecretMissing(alertSent: alert)))
+        }
         hello.record.withUnsafeBytes { record in
             bio.withInbound(record, [0..<record.count]) { acceptHello() }
         }
@@ -15,7 +21,7 @@ extension DtlsEngine {
             advance()
         case .failed(let errors):
             failHandshake(errors)
-        case .waits, .closedByPeer, .emptyRecord:
+        case .waits, .waitsForVerdict, .closedByPeer, .emptyRecord:
             // The gate has read this hello; that OpenSSL would not is a fault of the hello.
             failHandshake([])
         }
@@ -27,6 +33,8 @@ extension DtlsEngine {
             finishHandshake()
         case .waits, .emptyRecord:
             break
+        case .waitsForVerdict:
+            askAboutCertificates()
         case .closedByPeer:
             failHandshake([])
         case .failed(let errors):
@@ -38,23 +46,22 @@ extension DtlsEngine {
         let ssl = records.pointer
         if context.configuration.requiresExtendedMasterSecret, COpenSSL_SSL_get_extms_support(ssl) != 1 {
             _ = records.perform(.shutdown)
-            return end(
-                .failed(
-                    DtlsError(
-                        .handshakeFailed,
-                        phase: .handshake,
-                        "the peer does not know the extended master secret (RFC 7627)",
-                        hint: "update the peer, or set requiresExtendedMasterSecret to false",
-                        alertSent: callbacks.alertSent
-                    )
-                )
-            )
+            return end(.failed(extendedMasterSecretMissing(alertSent: callbacks.alertSent)))
         }
+        // A server's application is asked only now, and before anything is exposed.
+        if context.role == .server, callbacks.decision == .asked { return askAboutCertificates() }
+        expose()
+    }
+
+    /// Opens the association: the handshake is finished and every check has passed.
+    private func expose() {
+        let ssl = records.pointer
         let usedKey = DtlsCipherSuite.usesPreSharedKey(SSL_get_current_cipher(ssl))
         let negotiated = DtlsNegotiated(
             of: ssl,
             role: context.role,
-            preSharedKeyIdentity: usedKey ? identityInUse : nil
+            preSharedKeyIdentity: usedKey ? identityInUse : nil,
+            clientOffer: hello?.offer
         )
         self.negotiated = negotiated
         guard lifecycle.finish() else { return }
@@ -74,9 +81,13 @@ extension DtlsEngine {
 
     private var identityInUse: [UInt8]? {
         switch callbacks.preSharedKey {
-        case .key(let key): key.identity
-        case .pending, .none, .secret: requestedIdentity
+        case .key(let key): return key.identity
+        case .pending, .none, .secret: break
         }
+        if let requestedIdentity { return requestedIdentity }
+        // A resumed session asks for no key; it knows the identity that was used when it began.
+        return SSL_get_psk_identity(records.pointer).map { Array(UnsafeBufferPointer(start: $0, count: strlen($0))) }?
+            .map { UInt8(bitPattern: $0) }
     }
 
     func retransmit() {
@@ -102,37 +113,20 @@ extension DtlsEngine {
 // MARK: - Pre-shared keys
 
 extension DtlsEngine {
-    /// Answers ``DtlsEvent/preSharedKeyRequested(_:)`` of a client. `nil` ends the handshake.
-    ///
-    /// Does nothing when no question is open.
-    public func answerPreSharedKey(_ key: DtlsPreSharedKey?, now: ContinuousClock.Instant = .now) {
-        guard isWaitingForKey, lifecycle.isHandshaking else { return }
-        callbacks.preSharedKey = key.map { .key($0) } ?? .none
-        guard key != nil else {
-            end(
-                .failed(
-                    DtlsError(
-                        .authenticationFailed,
-                        phase: .handshake,
-                        "the application has no pre-shared key for this server"
-                    )
-                )
-            )
-            return finishInput(now: now)
-        }
-        releaseHeldDatagrams(now: now)
-    }
-
-    /// Answers ``DtlsEvent/preSharedKeyRequested(_:)`` of a server. `nil`, or a key of a length that is not possible, is answered
-    /// to the client as ``DtlsUnknownIdentityPolicy`` says.
-    ///
-    /// Does nothing when no question is open.
-    public func answerPreSharedKey(_ secret: DtlsSecretBytes?, now: ContinuousClock.Instant = .now) {
-        guard isWaitingForKey, lifecycle.isHandshaking else { return }
-        if let secret, (1...DtlsPreSharedKey.maximumKeyLength).contains(secret.count) {
+    /// Answers ``DtlsEvent/preSharedKeyRequested(_:)``. Does nothing when that is not the question.
+    public func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant = .now) {
+        guard case .preSharedKey? = question, lifecycle.isHandshaking else { return }
+        switch (answer, context.role) {
+        case (.identityAndKey(let key), .client):
+            callbacks.preSharedKey = .key(key)
+        case (.key(let secret), .server) where (1...DtlsPreSharedKey.maximumKeyLength).contains(secret.count):
             callbacks.preSharedKey = .secret(secret)
-        } else {
+        case (_, .server):
             callbacks.preSharedKey = .none
+        case (_, .client):
+            let message = "the application has no pre-shared key for this server"
+            end(.failed(DtlsError(.authenticationFailed, phase: .handshake, message)))
+            return finishInput(now: now)
         }
         releaseHeldDatagrams(now: now)
     }
@@ -144,35 +138,103 @@ extension DtlsEngine {
         switch context.role {
         case .server:
             guard let identity = watch.identity, DtlsCipherSuite.usesPreSharedKey(records.cipher) else { return false }
+            guard !identity.contains(0) else {
+                // OpenSSL ends identities at a zero byte; whoever sends one is nobody that is known.
+                callbacks.preSharedKey = .none
+                return false
+            }
             requestedIdentity = identity
-            events.append(.preSharedKeyRequested(.identity(identity)))
+            callbacks.requestedIdentity = identity
+            let name = SSL_get_servername(records.pointer, TLSEXT_NAMETYPE_host_name).map { String(cString: $0) }
+            events.append(.preSharedKeyRequested(.identity(identity, serverName: name?.lowercased())))
         case .client:
             guard let suite = watch.suite, let hint = watch.hint else { return false }
             let bytes = [UInt8(suite >> 8), UInt8(truncatingIfNeeded: suite)]
             guard DtlsCipherSuite.usesPreSharedKey(SSL_CIPHER_find(records.pointer, bytes)) else { return false }
             events.append(.preSharedKeyRequested(.hint(hint.bytes)))
         }
-        isWaitingForKey = true
+        question = .preSharedKey
         return true
     }
 
-    /// Keeps a datagram until the application has answered.
-    func hold(_ datagram: UnsafeRawBufferPointer) {
-        guard heldDatagrams.count < Self.maximumHeldDatagrams else {
+    /// A datagram, or what OpenSSL has not read of one, that waits until the application has answered.
+    struct HeldDatagram {
+        let bytes: [UInt8]
+        /// Whether it goes into a capture when its turn comes.
+        let isWhole: Bool
+    }
+
+    /// Keeps a datagram until the application has answered. Returns whether it does.
+    func hold(_ datagram: UnsafeRawBufferPointer) -> Bool {
+        guard heldDatagrams.count < Self.maximumHeldDatagrams, datagram.count <= Self.maximumHeldBytes else {
             statistics.datagramsDroppedWhileWaiting += 1
-            return
+            return false
         }
-        heldDatagrams.append(Array(datagram))
+        heldDatagrams.append(HeldDatagram(bytes: Array(datagram), isWhole: true))
+        return true
+    }
+
+    /// Keeps what OpenSSL has not read of a datagram because its handshake stopped to wait.
+    func holdRest(_ rest: UnsafeRawBufferPointer) {
+        heldDatagrams.append(HeldDatagram(bytes: Array(rest), isWhole: false))
     }
 
     private func releaseHeldDatagrams(now: ContinuousClock.Instant) {
-        isWaitingForKey = false
+        question = nil
         let held = heldDatagrams
         heldDatagrams = []
-        for datagram in held where lifecycle.isHandshaking || lifecycle.isOpen {
-            datagram.withUnsafeBytes { process($0, now: now) }
+        for (index, datagram) in held.enumerated() where lifecycle.isHandshaking || lifecycle.isOpen {
+            // The next question may come before the last datagram.
+            guard question == nil else {
+                heldDatagrams += held[index...]
+                break
+            }
+            datagram.bytes.withUnsafeBytes { bytes in
+                let isHeld = process(bytes, now: now)
+                collectFromCallbacks()
+                if datagram.isWhole, !isHeld { capture(bytes) }
+            }
         }
         finishInput(now: now)
+    }
+}
+
+// MARK: - The application's verdict over certificates
+
+extension DtlsEngine {
+    private func askAboutCertificates() {
+        question = .certificates
+        events.append(
+            .certificatesPresented(
+                DtlsPresentedCertificates(
+                    certificates: callbacks.presentedCertificates,
+                    publicKeyFingerprint: callbacks.presentedKey
+                        ?? callbacks.presentedCertificates.first?.publicKeyFingerprint,
+                    verdicts: callbacks.verdicts,
+                    serverName: serverName ?? hello?.offer.serverName
+                )
+            )
+        )
+    }
+
+    /// Answers ``DtlsEvent/certificatesPresented(_:)``. Does nothing when that is not the question.
+    ///
+    /// - Parameter accepted: Whether the association may be opened. A client's handshake goes on with it or ends with the alert
+    ///   `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
+    public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {
+        guard case .certificates? = question, lifecycle.isHandshaking else { return }
+        callbacks.decision = accepted ? .accepted : .rejected
+        question = nil
+        if context.role == .client {
+            advance()
+        } else if accepted {
+            expose()
+        } else {
+            _ = records.perform(.shutdown)
+            let message = "the application did not accept the client's certificate"
+            end(.failed(DtlsError(.certificateRejected, phase: .handshake, message, alertSent: callbacks.alertSent)))
+        }
+        releaseHeldDatagrams(now: now)
     }
 }
 
@@ -180,8 +242,12 @@ extension DtlsEngine {
 
 extension DtlsEngine {
     func setServerName(_ name: String?) throws(DtlsError) {
+        serverName = name
         let offersCertificates = !context.usesPreSharedKeys || context.configuration.trust != nil
-        let verifiesName = offersCertificates && context.verification == .chainAndName
+        let usesPins = !(context.configuration.trust?.pins ?? []).isEmpty
+        let verifiesName = offersCertificates && context.verification == .chainAndName && !usesPins
+        // The application is told of a wrong name like of everything else.
+        let checksName = verifiesName || offersCertificates && context.verification == .byApplication && !usesPins
         guard let name, !name.isEmpty else {
             guard verifiesName else { return }
             throw DtlsError(
@@ -199,13 +265,16 @@ extension DtlsEngine {
             throw DtlsError(.invalidConfiguration, phase: .handshake, "\(name.sanitized()) is no server name")
         }
         let parameters = SSL_get0_param(records.pointer)
-        if verifiesName {
+        if checksName {
             X509_VERIFY_PARAM_set_hostflags(parameters, UInt32(X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS))
             let set =
                 isAddress
                 ? X509_VERIFY_PARAM_set1_ip_asc(parameters, host)
                 : X509_VERIFY_PARAM_set1_host(parameters, withoutTrailingDot(name), 0)
             try OpenSSLErrorQueue.check(set, "X509_VERIFY_PARAM_set1_host", phase: .handshake)
+        }
+        if offersCertificates, context.configuration.stapledStatus != .ignored {
+            try OpenSSLErrorQueue.check(COpenSSL_SSL_request_status(records.pointer), "SSL_set_tlsext_status_type")
         }
         if !isAddress {
             let set = COpenSSL_SSL_set_tlsext_host_name(records.pointer, withoutTrailingDot(name))

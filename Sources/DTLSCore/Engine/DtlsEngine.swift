@@ -26,9 +26,12 @@ public final class DtlsEngine {
     var lifecycle = Lifecycle()
     var filter: RecordFilter
     var watch: PreSharedKeyWatch
-    var isWaitingForKey = false
+    /// What the handshake waits for the application to say.
+    var question: Question?
     var requestedIdentity: [UInt8]?
-    var heldDatagrams: [[UInt8]] = []
+    var serverName: String?
+    var sessionFingerprint: [UInt8] = []
+    var heldDatagrams: [HeldDatagram] = []
     /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could not open.
     var unusableSealedRecords = 0
     var alertDeadline: ContinuousClock.Instant?
@@ -47,12 +50,24 @@ public final class DtlsEngine {
     /// The most bytes that ``send(_:)`` takes: the MTU without what the record adds. 0 before the handshake is finished.
     public internal(set) var maximumPayloadSize = 0
 
+    /// The addresses that a ``DtlsConfiguration/capture`` shows. Placeholders by default.
+    public var flow: (own: DtlsEndpointName, peer: DtlsEndpointName)?
+
     /// How long the handshake may take, on the monotonic clock. Read by ``start(now:)``. Default: the configuration's
     /// ``DtlsConfiguration/handshakeTimeout``.
     public var handshakeTimeout: Duration
 
-    /// How many datagrams are kept while the application is asked for a key.
+    enum Question {
+        case hello
+        case preSharedKey
+        case certificates
+    }
+
+    /// How many datagrams are kept while the application is asked.
     static let maximumHeldDatagrams = 8
+
+    /// No honest datagram of a handshake is larger.
+    static let maximumHeldBytes = 8_192
 
     /// Makes a client's engine.
     ///
@@ -75,6 +90,7 @@ public final class DtlsEngine {
         guard context.role == .client else { throw Self.wrongRole }
         try self.init(context: context, hello: nil, usesIPv6: usesIPv6)
         try setServerName(serverName)
+        sessionFingerprint = SessionFingerprint.ofClient(context, serverName: serverName, preSharedKey: preSharedKey)
         if let preSharedKey { callbacks.preSharedKey = .key(preSharedKey) }
     }
 
@@ -100,13 +116,12 @@ public final class DtlsEngine {
         self.context = context
         self.hello = hello
         handshakeTimeout = context.configuration.handshakeTimeout
-        callbacks = CallbackState(
-            role: context.role,
-            retransmission: context.configuration.retransmission,
-            unknownIdentity: context.unknownIdentity
-        )
+        callbacks = CallbackState(context: context)
         watch = PreSharedKeyWatch(role: context.role)
-        filter = RecordFilter(role: context.role)
+        filter = RecordFilter(
+            role: context.role,
+            takesCertificates: context.role == .client || context.settings.clientCertificates != .none
+        )
         bio = DatagramBIO(mtu: context.configuration.mtu, isIPv6: usesIPv6)
         bio.firstSequenceNumber = hello?.recordSequenceNumber
         records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
@@ -126,7 +141,12 @@ extension DtlsEngine {
         guard lifecycle.start() else { return }
         handshakeDeadline = now + handshakeTimeout
         if let hello {
-            acceptHello(hello)
+            if asksBeforeHello(hello) {
+                question = .hello
+                events.append(.helloReceived(hello.offer))
+            } else {
+                acceptHello(hello)
+            }
         } else if context.role == .client {
             advance()
         }
@@ -143,18 +163,16 @@ extension DtlsEngine {
     package func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
         statistics.datagramsReceived += 1
         guard lifecycle.isHandshaking || lifecycle.isOpen else { return }
-        if isWaitingForKey {
-            hold(datagram)
-        } else {
-            process(datagram, now: now)
-        }
+        let isHeld = question != nil ? hold(datagram) : process(datagram, now: now)
         finishInput(now: now)
+        if !isHeld { capture(datagram) }
     }
 
     /// Seals a payload into one datagram.
     ///
-    /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes. An empty one is sent as nothing: OpenSSL has no empty records.
-    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, which leaves the association unharmed, or
+    /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
+    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge`` and, for an empty payload, ``DtlsError/Code-swift.struct/unsupported``,
+    ///   which leave the association unharmed, or
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` before the handshake is finished and after the end.
     public func send(_ payload: RawSpan) throws(DtlsError) {
         try payload.withUnsafeBytes { bytes throws(DtlsError) in try send(bytes) }
@@ -170,7 +188,9 @@ extension DtlsEngine {
                 hint: "split it, or raise the configuration's mtu if the path carries more"
             )
         }
-        guard !payload.isEmpty else { return }
+        guard !payload.isEmpty else {
+            throw DtlsError(.unsupported, phase: .established, "OpenSSL sends no empty records")
+        }
         if case .failed(let errors) = records.perform(.write(payload)) {
             let error = DtlsError(
                 .connectionClosed,
@@ -190,7 +210,7 @@ extension DtlsEngine {
         guard lifecycle.isHandshaking else { return }
         if let deadline = handshakeDeadline, now >= deadline {
             failByTime()
-        } else if let deadline = alertDeadline, now >= deadline {
+        } else if let deadline = alertDeadline, question == nil, now >= deadline {
             failByHeldAlert()
         } else if let deadline = retransmissionDeadline, now >= deadline {
             retransmit()
@@ -201,8 +221,15 @@ extension DtlsEngine {
     /// Ends the association: an open one with close_notify, of which ``drainOutbound(_:)`` hands out the datagram.
     public func close() {
         if lifecycle.isOpen { _ = records.perform(.shutdown) }
+        tellPeerOfUnexposedEnd()
         bio.endFlight()
         end(.closedLocally)
+    }
+
+    /// A client whose certificates the application has not judged yet believes itself connected.
+    func tellPeerOfUnexposedEnd() {
+        guard case .certificates? = question, context.role == .server else { return }
+        _ = records.perform(.shutdown)
     }
 
     /// Ends the association without telling the peer, because its new association has taken the place.
@@ -221,7 +248,14 @@ extension DtlsEngine {
 
     package func drainOutboundBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
         statistics.datagramsSent += bio.outbound.count
-        bio.outbound.drain(body)
+        if let capture = context.configuration.capture {
+            bio.outbound.drain { datagram in
+                capture.record(datagram, from: ownName, to: peerName)
+                body(datagram)
+            }
+        } else {
+            bio.outbound.drain(body)
+        }
     }
 
     /// The next event, oldest first.
@@ -242,7 +276,8 @@ extension DtlsEngine {
     /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.
     public var nextDeadline: ContinuousClock.Instant? {
         guard lifecycle.isHandshaking else { return nil }
-        return [handshakeDeadline, retransmissionDeadline, alertDeadline].compactMap { $0 }.min()
+        return [handshakeDeadline, retransmissionDeadline, question == nil ? alertDeadline : nil].compactMap { $0 }
+            .min()
     }
 
     /// Whether the handshake is finished and the association has not ended.
@@ -255,12 +290,30 @@ extension DtlsEngine {
 // MARK: - Common to all inputs
 
 extension DtlsEngine {
-    /// Passes what the filter lets through to OpenSSL, and takes what comes of it.
-    func process(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
-        if lifecycle.isHandshaking, context.usesPreSharedKeys, asksForKey(datagram) { return hold(datagram) }
+    /// Records a datagram that came, after what it brought about, so that the secrets that decrypt it stand before it.
+    func capture(_ datagram: UnsafeRawBufferPointer) {
+        context.configuration.capture?.record(datagram, from: peerName, to: ownName)
+    }
+
+    /// Passes what the filter lets through to OpenSSL, and takes what comes of it. Returns whether the datagram as a whole waits for an
+    /// answer of the application.
+    func process(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> Bool {
+        if lifecycle.isHandshaking, context.usesPreSharedKeys, asksForKey(datagram) {
+            // Whoever goes on with the handshake has not ended it.
+            filter.dismissHeldAlert()
+            alertDeadline = nil
+            return hold(datagram)
+        }
         let heldAlert = filter.heldAlert
         slices.removeAll(keepingCapacity: true)
-        let findings = filter.sift(datagram, isOpen: lifecycle.isOpen, into: &slices)
+        // DTLS 1.3 has other record headers (RFC 9147 §4), which only OpenSSL can read.
+        let findings: RecordFilter.Findings
+        if context.configuration.maximumVersion >= .v1_3 {
+            findings = RecordFilter.Findings()
+            slices.append(0..<datagram.count)
+        } else {
+            findings = filter.sift(datagram, isOpen: lifecycle.isOpen, into: &slices)
+        }
         statistics.recordsDropped += findings.dropped
         if filter.heldAlert != nil, heldAlert == nil {
             alertDeadline = now + context.configuration.retransmission.initialTimeout
@@ -270,14 +323,16 @@ extension DtlsEngine {
             filter.dismissHeldAlert()
             alertDeadline = nil
         }
-        guard !slices.isEmpty else { return }
+        guard !slices.isEmpty else { return false }
         bio.withInbound(datagram, slices) {
             if lifecycle.isHandshaking { advance() }
             if lifecycle.isOpen { readAll(largest: datagram.count) }
+            if question != nil { bio.forEachUnread { holdRest($0) } }
         }
         if findings.hasSealed, lifecycle.isHandshaking, context.role == .server, callbacks.preSharedKeyWasUsed {
             unusableSealedRecords += 1
         }
+        return false
     }
 
     /// Reads until OpenSSL has no more: a datagram may hold several records, and each is a payload of its own.
@@ -298,7 +353,7 @@ extension DtlsEngine {
             switch outcome {
             case .emptyRecord, .done:
                 continue
-            case .waits:
+            case .waits, .waitsForVerdict:
                 return
             case .closedByPeer:
                 _ = records.perform(.shutdown)
@@ -312,7 +367,8 @@ extension DtlsEngine {
     func finishInput(now: ContinuousClock.Instant) {
         bio.endFlight()
         countRetransmissions()
-        guard lifecycle.isHandshaking, !isWaitingForKey, let delay = records.retransmissionDelay else {
+        collectFromCallbacks()
+        guard lifecycle.isHandshaking, question == nil, let delay = records.retransmissionDelay else {
             retransmissionDeadline = nil
             return
         }
@@ -323,14 +379,33 @@ extension DtlsEngine {
 
     /// Ends the association, once.
     func end(_ reason: DtlsCloseReason) {
+        collectFromCallbacks()
         guard lifecycle.end(reason) else { return }
         heldDatagrams = []
-        isWaitingForKey = false
+        question = nil
         retransmissionDeadline = nil
         alertDeadline = nil
         handshakeDeadline = nil
         events.append(.closed(reason))
     }
+
+    /// Takes what the callbacks have left for the application.
+    func collectFromCallbacks() {
+        if !callbacks.keyLogLines.isEmpty {
+            for line in callbacks.keyLogLines {
+                context.configuration.keyLog?.write(line)
+                context.configuration.capture?.recordSecret(line)
+            }
+            callbacks.keyLogLines = []
+        }
+        if !callbacks.establishedSessions.isEmpty {
+            for session in callbacks.establishedSessions { events.append(.sessionEstablished(session)) }
+            callbacks.establishedSessions = []
+        }
+    }
+
+    private var ownName: DtlsEndpointName { flow?.own ?? .placeholder(context.role) }
+    private var peerName: DtlsEndpointName { flow?.peer ?? .placeholder(context.role == .client ? .server : .client) }
 
     var notOpen: DtlsError {
         guard let reason = lifecycle.closeReason else {

@@ -8,17 +8,20 @@ public final class DtlsEngineContext: Sendable {
     /// The role of the engines.
     public let role: DtlsRole
 
-    /// The settings.
+    /// The settings that both roles share.
     public let configuration: DtlsConfiguration
 
     /// What a client demands of the server's certificate.
     public let verification: DtlsServerVerification
 
-    /// What a server demands of its clients' certificates.
-    public let clientCertificates: DtlsClientCertificatePolicy
+    /// What a server has beside the configuration; the defaults on clients.
+    public let settings: DtlsServerSettings
 
-    let unknownIdentity: DtlsUnknownIdentityPolicy
-    let usesPreSharedKeys: Bool
+    /// Whether pre-shared keys are in use.
+    public let usesPreSharedKeys: Bool
+
+    let asksApplication: Bool
+    let applicationOverrules: Bool
     // An SSL_CTX that is not changed after init; OpenSSL counts its references and locks its caches (SSL_CTX_new(3)).
     private nonisolated(unsafe) let context: OwnedSSLContext
 
@@ -30,19 +33,23 @@ public final class DtlsEngineContext: Sendable {
     ///     ``DtlsEvent/preSharedKeyRequested(_:)`` unless they were given one before they started. Without
     ///     ``DtlsConfiguration/trust`` only pre-shared-key suites are offered.
     ///   - verification: What to demand of a server's certificate. Default: ``DtlsServerVerification/chainAndName``.
+    ///   - asksApplication: Whether engines raise ``DtlsEvent/certificatesPresented(_:)`` when a server's certificates have passed that
+    ///     demand. Default: no; ``DtlsServerVerification/byApplication`` implies it.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range or a cipher list that selects
     ///   nothing; ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
     public init(
         client configuration: DtlsConfiguration,
         usesPreSharedKeys: Bool = false,
-        verification: DtlsServerVerification = .chainAndName
+        verification: DtlsServerVerification = .chainAndName,
+        asksApplication: Bool = false
     ) throws(DtlsError) {
         role = .client
         self.configuration = configuration
         self.verification = verification
         self.usesPreSharedKeys = usesPreSharedKeys
-        clientCertificates = .none
-        unknownIdentity = .pretendWrongKey
+        self.asksApplication = asksApplication || verification == .byApplication
+        applicationOverrules = verification == .byApplication
+        settings = DtlsServerSettings()
         context = try SSLContextAssembly.make(
             configuration,
             for: .client(preSharedKeys: usesPreSharedKeys, verification: verification)
@@ -53,39 +60,37 @@ public final class DtlsEngineContext: Sendable {
     ///
     /// - Parameters:
     ///   - configuration: The settings that both roles share. A server without pre-shared keys needs
-    ///     ``DtlsConfiguration/identity``.
-    ///   - usesPreSharedKeys: Whether the server accepts pre-shared keys. Its engines then raise
-    ///     ``DtlsEvent/preSharedKeyRequested(_:)``.
-    ///   - identityHint: What the server tells clients about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
-    ///   - unknownIdentity: How an identity without a key is answered.
-    ///   - clientCertificates: Whether clients are asked for certificates.
-    /// - Throws: As ``init(client:usesPreSharedKeys:verification:)`` does.
+    ///     ``DtlsConfiguration/identity``, or to choose one for each client.
+    ///   - settings: What servers have beside.
+    /// - Throws: As ``init(client:usesPreSharedKeys:verification:asksApplication:)`` does.
     public init(
         server configuration: DtlsConfiguration,
-        usesPreSharedKeys: Bool = false,
-        identityHint: [UInt8]? = nil,
-        unknownIdentity: DtlsUnknownIdentityPolicy = .pretendWrongKey,
-        clientCertificates: DtlsClientCertificatePolicy = .none
+        settings: DtlsServerSettings = DtlsServerSettings()
     ) throws(DtlsError) {
         role = .server
         self.configuration = configuration
-        self.clientCertificates = clientCertificates
-        self.usesPreSharedKeys = usesPreSharedKeys
-        self.unknownIdentity = unknownIdentity
+        self.settings = settings
         verification = .insecureAcceptAnyCertificate
-        context = try SSLContextAssembly.make(
-            configuration,
-            for: .server(
-                preSharedKeys: usesPreSharedKeys,
-                identityHint: identityHint,
-                clientCertificates: clientCertificates
-            )
-        )
+        usesPreSharedKeys = settings.usesPreSharedKeys
+        asksApplication = settings.asksApplication
+        applicationOverrules = settings.asksApplication && settings.applicationOverrules
+        context = try SSLContextAssembly.make(configuration, for: .server(settings))
     }
 
     /// The version of the OpenSSL that is linked, such as `OpenSSL 3.0.19 27 Jan 2026`.
     public static var openSSLVersion: String {
         OpenSSL_version(OPENSSL_VERSION).map { String(cString: $0) } ?? "unknown"
+    }
+
+    var unknownIdentity: DtlsUnknownIdentityPolicy { settings.unknownIdentity }
+
+    var ticketKeys: DtlsTicketKeys? {
+        if case .tickets(let keys) = settings.resumption.kind { keys } else { nil }
+    }
+
+    /// Whether sessions live in a store of the application; engines then raise ``DtlsEvent/sessionEstablished(_:)``.
+    public var storesSessions: Bool {
+        if case .store = settings.resumption.kind { true } else { false }
     }
 
     /// Makes an `SSL` in the context's role.
@@ -100,4 +105,8 @@ public final class DtlsEngineContext: Sendable {
         }
         return ssl
     }
+}
+
+extension DtlsConfiguration {
+    var logsKeys: Bool { keyLog != nil || capture != nil }
 }

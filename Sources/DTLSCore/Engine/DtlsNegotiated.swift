@@ -16,21 +16,52 @@ public struct DtlsNegotiated: Sendable {
     /// They were verified as the context demands it, before anything was exposed.
     public let peerCertificates: [DtlsCertificate]
 
+    /// The SHA-256 hash of the peer's public key (SubjectPublicKeyInfo), of its certificate or raw (RFC 7250); `nil` when it presented neither.
+    public let peerPublicKeyFingerprint: DtlsFingerprint?
+
     /// The pre-shared-key identity that the client used, or `nil` where certificates were used. It is the peer's text: escape it
     /// before showing it.
     public let preSharedKeyIdentity: [UInt8]?
 
+    /// The application protocol (RFC 7301), or `nil` where none was negotiated.
+    public let applicationProtocol: String?
+
+    /// The SRTP profile (RFC 5764), or `nil` where none was negotiated.
+    public let srtpProfile: DtlsSRTPProfile?
+
+    /// The DNS name of the server that the client asked for (RFC 6066 §3), or `nil` where it asked for none.
+    public let serverName: String?
+
+    /// What the client offered, as a server saw it; `nil` on clients, and on servers without a ``DtlsHelloGate``.
+    public let clientOffer: DtlsClientOffer?
+
     /// Whether an earlier session was resumed.
     public let isResumed: Bool
 
-    init(of ssl: OpaquePointer, role: DtlsRole, preSharedKeyIdentity: [UInt8]?) {
+    init(of ssl: OpaquePointer, role: DtlsRole, preSharedKeyIdentity: [UInt8]?, clientOffer: DtlsClientOffer?) {
+        self.clientOffer = clientOffer
+        applicationProtocol = Self.applicationProtocol(of: ssl)
+        let profile = COpenSSL_SSL_selected_srtp_profile(ssl)
+        srtpProfile = DtlsSRTPProfile.all.first { $0.id == profile }
+        serverName = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { String(cString: $0) }
         version = DtlsVersion(wireValue: UInt16(truncatingIfNeeded: SSL_version(ssl)))
         cipherSuite = DtlsCipherSuite(SSL_get_current_cipher(ssl))
         let groupID = COpenSSL_SSL_get_negotiated_group(ssl)
         group = groupID > 0 ? COpenSSL_SSL_group_to_name(ssl, groupID).map { String(cString: $0) } : nil
         peerCertificates = Self.peerCertificates(of: ssl, role: role)
+        peerPublicKeyFingerprint =
+            COpenSSL_SSL_get0_peer_rpk(ssl).map { DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: $0)) }
+            ?? peerCertificates.first?.publicKeyFingerprint
         self.preSharedKeyIdentity = preSharedKeyIdentity
         isResumed = SSL_session_reused(ssl) == 1
+    }
+
+    private static func applicationProtocol(of ssl: OpaquePointer) -> String? {
+        var name: UnsafePointer<UInt8>?
+        var count: UInt32 = 0
+        SSL_get0_alpn_selected(ssl, &name, &count)
+        guard let name, count > 0 else { return nil }
+        return String(decoding: UnsafeBufferPointer(start: name, count: Int(count)), as: UTF8.self)
     }
 
     private static func peerCertificates(of ssl: OpaquePointer, role: DtlsRole) -> [DtlsCertificate] {
@@ -56,9 +87,11 @@ public struct DtlsNegotiated: Sendable {
 
 extension DtlsCipherSuite {
     init(_ cipher: OpaquePointer?) {
-        id = cipher.map { SSL_CIPHER_get_protocol_id($0) } ?? 0
-        name = cipher.flatMap { SSL_CIPHER_standard_name($0) }.map { String(cString: $0) } ?? "unknown"
-        openSSLName = cipher.flatMap { SSL_CIPHER_get_name($0) }.map { String(cString: $0) } ?? "unknown"
+        self.init(
+            cipher.map { SSL_CIPHER_get_protocol_id($0) } ?? 0,
+            cipher.flatMap { SSL_CIPHER_standard_name($0) }.map { String(cString: $0) } ?? "unknown",
+            cipher.flatMap { SSL_CIPHER_get_name($0) }.map { String(cString: $0) } ?? "unknown"
+        )
     }
 
     /// Whether the key exchange of `cipher` involves a pre-shared key.

@@ -13,10 +13,15 @@ struct RecordFilter {
     var minimumSealedLength = 16
 
     private let role: DtlsRole
+    private let takesCertificates: Bool
     private var earlyRecords = 0
 
-    init(role: DtlsRole) {
+    /// - Parameters:
+    ///   - role: Whose side this is.
+    ///   - takesCertificates: Whether the peer has any business sending certificates.
+    init(role: DtlsRole, takesCertificates: Bool = true) {
         self.role = role
+        self.takesCertificates = takesCertificates
     }
 
     /// A fatal alert in clear during the handshake. It may be forged, so it ends nothing by itself.
@@ -99,10 +104,23 @@ struct RecordFilter {
             guard let fragment = HandshakeFragment(datagram, at: cursor, end: body.upperBound) else { return false }
             // An empty fragment of a message that is not empty says nothing, and OpenSSL has stumbled over them.
             if fragment.body.isEmpty, fragment.messageLength > 0 { return false }
-            guard Self.isFromPeer(fragment.type, of: role) else { return false }
+            guard Self.isFromPeer(fragment.type, of: role), isWithinBounds(fragment) else { return false }
             cursor = fragment.body.upperBound
         }
         return !body.isEmpty
+    }
+
+    /// Whether a message can be part of an honest flight. OpenSSL reserves what a first fragment claims, for ten messages in advance.
+    private func isWithinBounds(_ fragment: HandshakeFragment) -> Bool {
+        switch (role, fragment.type) {
+        // ServerHello to Finished, a HelloVerifyRequest before them.
+        case (.client, 11): fragment.messageSequence <= 15 && fragment.messageLength <= 102_400
+        case (.client, _): fragment.messageSequence <= 15 && fragment.messageLength <= 65_536
+        // Two hellos, Certificate, ClientKeyExchange, CertificateVerify, Finished.
+        case (.server, 1): fragment.messageSequence <= 6 && fragment.messageLength <= 16_384
+        case (.server, 11): fragment.messageSequence <= 6 && takesCertificates && fragment.messageLength <= 65_536
+        case (.server, _): fragment.messageSequence <= 6 && fragment.messageLength <= 2_560
+        }
     }
 
     /// Whether the peer of `role` sends such messages in clear (RFC 5246 §7.4). What is reflected or invented is not its own.

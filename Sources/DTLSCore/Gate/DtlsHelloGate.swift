@@ -2,11 +2,14 @@
 /// (RFC 6347 §4.2.1).
 ///
 /// Give it every datagram that belongs to no association, and every epoch-0 datagram of a known peer for which
-/// ``DtlsHelloGate/startsWithClientHello(_:)`` is true. It makes no OpenSSL object, keeps nothing that belongs to a source, and
-/// never answers with more bytes than came in.
+/// ``DtlsHelloGate/startsWithClientHello(_:)`` is true. It makes no OpenSSL object, keeps nothing that belongs to a source without a
+/// valid cookie, and never answers with more bytes than came in.
+///
+/// A hello in fragments passes too: its first fragment is answered and must bring the cookie back, and only then are its parts kept, of up
+/// to 128 messages of up to 8,192 bytes for up to 5 seconds.
 ///
 /// It is a value for one thread at a time; `DtlsServer` has its own.
-public struct DtlsHelloGate: ~Copyable {
+public struct DtlsHelloGate: ~Copyable, Sendable {
     /// What to do about a datagram.
     public enum Verdict: Sendable {
         /// Nothing: it was no ClientHello that can be answered.
@@ -18,6 +21,7 @@ public struct DtlsHelloGate: ~Copyable {
     }
 
     private var cookies: HelloCookie
+    private var reassembly = HelloReassembly()
 
     /// Makes a gate with a random secret.
     ///
@@ -25,6 +29,9 @@ public struct DtlsHelloGate: ~Copyable {
     public init(now: ContinuousClock.Instant = .now) throws(DtlsError) {
         cookies = try HelloCookie(now: now)
     }
+
+    /// How many hellos in fragments are under way, of sources that have brought a valid cookie: up to 128.
+    public var hellosUnderWay: Int { reassembly.count }
 
     /// Whether the datagram starts with a ClientHello in clear, or a fragment of one.
     public static func startsWithClientHello(_ datagram: RawSpan) -> Bool {
@@ -48,40 +55,107 @@ public struct DtlsHelloGate: ~Copyable {
         now: ContinuousClock.Instant = .now
     ) -> Verdict {
         cookies.rotate(now: now)
-        return datagram.withUnsafeBytes { judge($0, from: source) }
-    }
-
-    private func judge(_ datagram: UnsafeRawBufferPointer, from source: [UInt8]) -> Verdict {
-        // A fragmented hello is ignored: its first fragment may lack what the cookie binds.
-        // A third hello is one that was sent back for another cookie (the server was restarted in between), and OpenSSL cannot go on
-        // from it: DTLSv1_listen(3) knows first and second hellos only. Such a client begins anew.
-        guard let layout = try? ClientHelloLayout(datagram), layout.messageSequence <= 1 else { return .ignore }
-        // The source's length comes first, so that no other split of the same bytes has the same cookie.
-        var input: [UInt8] = [UInt8(truncatingIfNeeded: source.count)]
-        input.append(contentsOf: source)
-        input.append(contentsOf: datagram[layout.beforeCookie])
-        input.append(contentsOf: datagram[layout.afterCookie])
-        if !layout.cookie.isEmpty,
-            cookies.verify(UnsafeRawBufferPointer(rebasing: datagram[layout.cookie]), for: input)
-        {
-            return .accept(layout.hello(in: datagram))
+        // A copy, because a closure cannot capture an inout self; it is put back below.
+        var reassembly = self.reassembly
+        self.reassembly = HelloReassembly()
+        let verdict = datagram.withUnsafeBytes { bytes in
+            do throws(ClientHelloLayout.Problem) {
+                return judge(try ClientHelloLayout(bytes), in: bytes, from: source)
+            } catch .fragmented {
+                return judgeFragments(of: bytes, from: source, &reassembly, now: now)
+            } catch {
+                return .ignore
+            }
         }
-        guard let cookie = cookies.make(for: input) else { return .ignore }
-        let reply = Self.helloVerifyRequest(cookie, answering: layout)
-        return reply.count <= datagram.count ? .reply(reply) : .ignore
+        self.reassembly = reassembly
+        return verdict
     }
 
-    private static func helloVerifyRequest(_ cookie: [UInt8], answering hello: ClientHelloLayout) -> [UInt8] {
+    private func judge(
+        _ layout: ClientHelloLayout,
+        in datagram: UnsafeRawBufferPointer,
+        from source: [UInt8]
+    ) -> Verdict {
+        guard layout.messageSequence <= Self.maximumMessageSequence else { return .ignore }
+        let input =
+            Self.input(source, Self.wholeMessage, datagram[layout.start.beforeCookie]) + datagram[layout.afterCookie]
+        if verifies(layout.start, input, datagram) { return .accept(layout.hello(in: datagram)) }
+        return reply(input, layout.recordSequenceNumber, layout.messageSequence, largest: datagram.count)
+    }
+
+    private func judgeFragments(
+        of datagram: UnsafeRawBufferPointer,
+        from source: [UInt8],
+        _ reassembly: inout HelloReassembly,
+        now: ContinuousClock.Instant
+    ) -> Verdict {
+        var offset = 0
+        while let header = RecordHeader(datagram, at: offset), header.contentType == ContentType.handshake,
+            header.epoch == 0
+        {
+            let end = offset + RecordHeader.size + header.length
+            guard
+                let fragment = HandshakeFragment(datagram, at: offset + RecordHeader.size, end: end),
+                fragment.type == HandshakeType.clientHello,
+                fragment.messageSequence <= Self.maximumMessageSequence
+            else { return .ignore }
+            if fragment.fragmentOffset == 0 {
+                guard let start = ClientHelloStart(datagram, fragment.body) else { return .ignore }
+                let input = Self.input(source, Self.firstFragment, datagram[start.beforeCookie])
+                guard verifies(start, input, datagram) else {
+                    return reply(input, header.sequenceNumber, fragment.messageSequence, largest: datagram.count)
+                }
+                reassembly.begin(source, fragment, recordSequenceNumber: header.sequenceNumber, now: now)
+            }
+            if let record = reassembly.add(source, fragment, in: datagram, now: now) {
+                return record.withUnsafeBytes { bytes in
+                    (try? ClientHelloLayout(bytes)).map { .accept($0.hello(in: bytes)) } ?? .ignore
+                }
+            }
+            offset = end
+        }
+        return .ignore
+    }
+
+    /// The first hello and the one with the cookie. A third is one that was sent back for another cookie (the server was restarted in
+    /// between), and OpenSSL cannot go on from it: DTLSv1_listen(3) knows first and second hellos only. Such a client begins anew.
+    private static let maximumMessageSequence: UInt16 = 1
+
+    // What cookies are made of begins differently for whole hellos, which are bound up to their extensions, and for those in fragments,
+    // which are bound as far as their first fragment is sure to reach.
+    private static let wholeMessage: UInt8 = 0
+    private static let firstFragment: UInt8 = 1
+
+    /// The source's length comes first, so that no other split of the same bytes has the same cookie.
+    private static func input(_ source: [UInt8], _ kind: UInt8, _ bytes: Slice<UnsafeRawBufferPointer>) -> [UInt8] {
+        [UInt8(truncatingIfNeeded: source.count)] + source + [kind] + bytes
+    }
+
+    private func verifies(_ start: ClientHelloStart, _ input: [UInt8], _ datagram: UnsafeRawBufferPointer) -> Bool {
+        !start.cookie.isEmpty && cookies.verify(UnsafeRawBufferPointer(rebasing: datagram[start.cookie]), for: input)
+    }
+
+    private func reply(_ input: [UInt8], _ record: UInt64, _ message: UInt16, largest: Int) -> Verdict {
+        guard let cookie = cookies.make(for: input) else { return .ignore }
+        let reply = Self.helloVerifyRequest(cookie, recordSequenceNumber: record, messageSequence: message)
+        return reply.count <= largest ? .reply(reply) : .ignore
+    }
+
+    private static func helloVerifyRequest(
+        _ cookie: [UInt8],
+        recordSequenceNumber: UInt64,
+        messageSequence: UInt16
+    ) -> [UInt8] {
         // server_version and the cookie; the version is that of DTLS 1.0 whatever follows (RFC 6347 §4.2.1).
         let body: [UInt8] = [0xFE, 0xFF, UInt8(cookie.count)] + cookie
         let length = UInt8(body.count)
         var record: [UInt8] = [ContentType.handshake, 0xFE, 0xFF, 0, 0]
         // The same record sequence number as the hello's, so that nothing has to be remembered.
-        record += (0..<6).map { UInt8(truncatingIfNeeded: hello.recordSequenceNumber >> (40 - 8 * UInt64($0))) }
+        record += (0..<6).map { UInt8(truncatingIfNeeded: recordSequenceNumber >> (40 - 8 * UInt64($0))) }
         record += [0, UInt8(HandshakeFragment.headerSize) + length]
         record += [HandshakeType.helloVerifyRequest, 0, 0, length]
         record += [
-            UInt8(truncatingIfNeeded: hello.messageSequence >> 8), UInt8(truncatingIfNeeded: hello.messageSequence),
+            UInt8(truncatingIfNeeded: messageSequence >> 8), UInt8(truncatingIfNeeded: messageSequence),
         ]
         record += [0, 0, 0, 0, 0, length]
         return record + body

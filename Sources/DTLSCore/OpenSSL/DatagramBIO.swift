@@ -58,6 +58,14 @@ final class DatagramBIO {
         self.slices = []
     }
 
+    /// Visits what OpenSSL has not read of the datagram under way, because its handshake stopped to wait.
+    func forEachUnread(_ body: (UnsafeRawBufferPointer) -> Void) {
+        for slice in slices[Swift.min(nextSlice, slices.count)...] where slice.upperBound <= inbound.count {
+            body(UnsafeRawBufferPointer(rebasing: inbound[slice]))
+        }
+        nextSlice = slices.count
+    }
+
     /// Ends the joining of writes: what comes next starts a datagram of its own.
     func endFlight() {
         joinsWithLast = false

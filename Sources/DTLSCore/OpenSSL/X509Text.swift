@@ -16,6 +16,25 @@ enum X509Text {
         return String(cString: text)
     }
 
+    /// The SubjectPublicKeyInfo of a key in DER.
+    static func publicKeyInfo(ofKey key: OpaquePointer) -> [UInt8] {
+        encoded { i2d_PUBKEY(key, $0) }
+    }
+
+    /// The SubjectPublicKeyInfo of a certificate in DER.
+    static func publicKeyInfo(_ certificate: OpaquePointer) -> [UInt8] {
+        encoded { i2d_X509_PUBKEY(X509_get_X509_PUBKEY(certificate), $0) }
+    }
+
+    /// What one of OpenSSL's `i2d` functions writes into memory of its own; empty when it fails.
+    static func encoded(_ encode: (UnsafeMutablePointer<UnsafeMutablePointer<UInt8>?>) -> Int32) -> [UInt8] {
+        var memory: UnsafeMutablePointer<UInt8>?
+        let count = encode(&memory)
+        guard count > 0, let memory else { return [] }
+        defer { COpenSSL_OPENSSL_free(memory) }
+        return Array(UnsafeBufferPointer(start: memory, count: Int(count)))
+    }
+
     /// The names of the subjectAltName extension, by kind.
     struct AlternativeNames {
         var dns: [String] = []

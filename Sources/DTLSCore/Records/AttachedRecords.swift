@@ -28,6 +28,8 @@ struct AttachedRecords: ~Copyable {
         case done(Int)
         /// Nothing more until the next datagram or timeout.
         case waits
+        /// The application is to judge the peer's certificates first.
+        case waitsForVerdict
         /// The peer has sent close_notify.
         case closedByPeer
         /// An authentic record without content.
@@ -76,6 +78,8 @@ struct AttachedRecords: ~Copyable {
         switch reason {
         case SSL_ERROR_WANT_READ:
             return .waits
+        case SSL_ERROR_WANT_RETRY_VERIFY:
+            return .waitsForVerdict
         case SSL_ERROR_ZERO_RETURN:
             return .closedByPeer
         case SSL_ERROR_SYSCALL where result == 0 && SSL_get_shutdown(pointer) & SSL_RECEIVED_SHUTDOWN == 0:

@@ -12,11 +12,11 @@
 /// contended path on Linux and reports races where there are none; with this one its reports are true.
 ///
 /// `@unchecked Sendable`: `state` is touched only while `mutex` is held.
-final class Lock<State: ~Copyable>: @unchecked Sendable {
+package final class Lock<State: ~Copyable>: @unchecked Sendable {
     private let mutex: UnsafeMutablePointer<pthread_mutex_t>
     private var state: State
 
-    init(_ state: consuming sending State) {
+    package init(_ state: consuming sending State) {
         self.state = state
         // On the heap, because a mutex must not move.
         mutex = .allocate(capacity: 1)
@@ -31,7 +31,7 @@ final class Lock<State: ~Copyable>: @unchecked Sendable {
 
     /// Calls `body` with the value. Not to be nested on the same lock. What leaves the lock must be Sendable; what `body` captures
     /// must not be left behind in the value unless it is Sendable too.
-    func withLock<Result: Sendable & ~Copyable, Failure: Error>(
+    package func withLock<Result: Sendable & ~Copyable, Failure: Error>(
         _ body: (inout State) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         pthread_mutex_lock(mutex)

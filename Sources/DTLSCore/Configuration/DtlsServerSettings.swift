@@ -1,0 +1,30 @@
+/// What a server's context has beside the ``DtlsConfiguration`` that both roles share.
+public struct DtlsServerSettings: Sendable {
+    /// Whether pre-shared keys are accepted. Engines then raise ``DtlsEvent/preSharedKeyRequested(_:)``.
+    public var usesPreSharedKeys = false
+
+    /// What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
+    public var identityHint: [UInt8]?
+
+    /// How an identity without a key is answered. Default: like a wrong key.
+    public var unknownIdentity = DtlsUnknownIdentityPolicy.pretendWrongKey
+
+    /// Whether clients are asked for certificates. Default: they are not.
+    public var clientCertificates = DtlsClientCertificatePolicy.none
+
+    /// Whether the application chooses the identity for each client (``DtlsEvent/helloReceived(_:)``), so that the configuration needs none.
+    public var choosesIdentity = false
+
+    /// Whether the application is asked about each client's certificates (``DtlsEvent/certificatesPresented(_:)``) once they have passed, or,
+    /// with ``applicationOverrules``, whatever OpenSSL says of them.
+    public var asksApplication = false
+
+    /// Whether the application alone decides about clients' certificates. Needs ``asksApplication``.
+    public var applicationOverrules = false
+
+    /// How clients resume sessions. Default: they do not.
+    public var resumption = DtlsResumption.none
+
+    /// Makes settings with the defaults.
+    public init() {}
+}

@@ -1,0 +1,96 @@
+/// ClientHellos that come in fragments, because the client's MTU is small or its key shares are large (post-quantum ones).
+///
+/// An entry is made only for a first fragment whose cookie is valid, so a forged source never takes one; and there is a limit to their
+/// number, size and time, so that real ones cannot take more than about a megabyte.
+struct HelloReassembly {
+    /// Of a message, in bytes.
+    static let maximumMessageLength = 8_192
+
+    /// Of messages under way. The oldest gives way to a new one.
+    static let maximumCount = 128
+
+    /// How long a message may be under way.
+    static let lifetime = Duration.seconds(5)
+
+    private struct Entry {
+        let messageSequence: UInt16
+        let recordSequenceNumber: UInt64
+        let expiresAt: ContinuousClock.Instant
+        var bytes: [UInt8]
+        var isPresent: [Bool]
+        var missing: Int
+    }
+
+    private var entries: [[UInt8]: Entry] = [:]
+
+    var count: Int { entries.count }
+
+    /// Makes an entry for a message of which `fragment` is the first part.
+    mutating func begin(
+        _ source: [UInt8],
+        _ fragment: HandshakeFragment,
+        recordSequenceNumber: UInt64,
+        now: ContinuousClock.Instant
+    ) {
+        guard fragment.messageLength <= Self.maximumMessageLength else { return }
+        if let entry = entries[source], entry.messageSequence == fragment.messageSequence,
+            entry.bytes.count == fragment.messageLength, entry.expiresAt > now
+        {
+            return
+        }
+        entries = entries.filter { $0.value.expiresAt > now }
+        if entries.count >= Self.maximumCount, entries[source] == nil,
+            let oldest = entries.min(by: { $0.value.expiresAt < $1.value.expiresAt })?.key
+        {
+            entries[oldest] = nil
+        }
+        entries[source] = Entry(
+            messageSequence: fragment.messageSequence,
+            recordSequenceNumber: recordSequenceNumber,
+            expiresAt: now + Self.lifetime,
+            bytes: [UInt8](repeating: 0, count: fragment.messageLength),
+            isPresent: [Bool](repeating: false, count: fragment.messageLength),
+            missing: fragment.messageLength
+        )
+    }
+
+    /// Adds a fragment to the message that its source has under way. Returns the whole message, as one record, once it is complete.
+    mutating func add(
+        _ source: [UInt8],
+        _ fragment: HandshakeFragment,
+        in datagram: UnsafeRawBufferPointer,
+        now: ContinuousClock.Instant
+    ) -> [UInt8]? {
+        guard var entry = entries.removeValue(forKey: source) else { return nil }
+        guard entry.expiresAt > now else { return nil }
+        guard entry.messageSequence == fragment.messageSequence, entry.bytes.count == fragment.messageLength else {
+            entries[source] = entry
+            return nil
+        }
+        for (index, position) in fragment.body.enumerated() where !entry.isPresent[fragment.fragmentOffset + index] {
+            entry.bytes[fragment.fragmentOffset + index] = datagram[position]
+            entry.isPresent[fragment.fragmentOffset + index] = true
+            entry.missing -= 1
+        }
+        guard entry.missing == 0 else {
+            entries[source] = entry
+            return nil
+        }
+        return Self.record(entry)
+    }
+
+    /// The message in one record and one fragment; the handshake's hash does not depend on fragmentation (RFC 6347 §4.2.6).
+    private static func record(_ entry: Entry) -> [UInt8] {
+        let length = entry.bytes.count
+        let fragment = HandshakeFragment.headerSize + length
+        func three(_ number: Int) -> [UInt8] {
+            [UInt8(number >> 16 & 0xFF), UInt8(number >> 8 & 0xFF), UInt8(number & 0xFF)]
+        }
+        var record: [UInt8] = [ContentType.handshake, 0xFE, 0xFD, 0, 0]
+        record += (0..<6).map { UInt8(truncatingIfNeeded: entry.recordSequenceNumber >> (40 - 8 * UInt64($0))) }
+        record += [UInt8(fragment >> 8 & 0xFF), UInt8(fragment & 0xFF)]
+        record += [HandshakeType.clientHello] + three(length)
+        record += [UInt8(entry.messageSequence >> 8), UInt8(entry.messageSequence & 0xFF)] + three(0) + three(length)
+        return record + entry.bytes
+    }
+}

@@ -1,0 +1,68 @@
+import COpenSSL
+
+/// What OpenSSL's callbacks may see and change of an association. They find it behind the `SSL`'s ex_data; they never throw, never
+/// call back into the engine and never run a user's closure: they leave questions and answers here.
+final class CallbackState {
+    /// Kept alive for as long as its `SSL` may ask for anything in it.
+    let context: DtlsEngineContext
+
+    /// The answer to the question for a pre-shared key: not yet, none, or this.
+    enum PreSharedKeyAnswer {
+        case pending
+        case none
+        case key(DtlsPreSharedKey)
+        /// Of a server's look-up: the key of the identity that the client gave.
+        case secret(DtlsSecretBytes)
+    }
+
+    /// Where the application's verdict over the peer's certificates stands.
+    enum Decision {
+        case notAsked
+        case asked
+        case accepted
+        case rejected
+    }
+
+    var preSharedKey = PreSharedKeyAnswer.pending
+    /// The identity for which a server's application was asked.
+    var requestedIdentity: [UInt8]?
+    var preSharedKeyWasUsed = false
+    var alertSent: DtlsAlert?
+    var alertReceived: DtlsAlert?
+    var verdict: DtlsCertificateVerdict?
+    /// Everything that is wrong with the chain, where the application decides.
+    var verdicts: [DtlsCertificateVerdict] = []
+    /// How often OpenSSL's timer has expired, and a flight was sent again. It looks at its timer whenever it reads.
+    var timeouts = 0
+    /// The own identity: the configuration's, or the one chosen for this peer.
+    var identity: DtlsIdentity?
+    var decision = Decision.notAsked
+    var presentedCertificates: [DtlsCertificate] = []
+    var presentedKey: DtlsFingerprint?
+    /// Lines in NSS's format, until the engine hands them out.
+    var keyLogLines: [String] = []
+    /// Sessions that OpenSSL wants stored, until the engine hands them out.
+    var establishedSessions: [DtlsStoredSession] = []
+    /// What a store had under the ID that the client offered.
+    var offeredSession: DtlsSecretBytes?
+
+    init(context: DtlsEngineContext) {
+        self.context = context
+        identity = context.configuration.identity
+    }
+
+    /// The index of the ex_data slot that holds it.
+    private static let index = COpenSSL_SSL_get_ex_new_index()
+
+    /// Lets the callbacks of `ssl` find this object, which the caller keeps alive for as long as `ssl` lives.
+    func attach(to ssl: OpaquePointer) throws(DtlsError) {
+        let set = SSL_set_ex_data(ssl, Self.index, Unmanaged.passUnretained(self).toOpaque())
+        try OpenSSLErrorQueue.check(set, "SSL_set_ex_data", phase: .handshake)
+        DTLS_set_timer_cb(ssl, retransmissionTimer)
+    }
+
+    static func of(_ ssl: OpaquePointer?) -> CallbackState? {
+        guard let ssl, let data = SSL_get_ex_data(ssl, index) else { return nil }
+        return Unmanaged<CallbackState>.fromOpaque(data).takeUnretainedValue()
+    }
+}
