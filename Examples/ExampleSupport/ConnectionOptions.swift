@@ -3,6 +3,14 @@ public import DTLS
 
 /// What a server and a client have in common on their command lines.
 public struct ConnectionOptions: ParsableArguments {
+    @Option(
+        help: ArgumentHelp(
+            "Settings to start from, which the other options override (default: modern).",
+            valueName: "name"
+        )
+    )
+    public var preset: Preset?
+
     @Option(help: ArgumentHelp("Own certificate in PEM, followed by its intermediates.", valueName: "file"))
     public var certificate: String?
 
@@ -13,6 +21,16 @@ public struct ConnectionOptions: ParsableArguments {
         )
     )
     public var privateKey: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "SHA-256 fingerprint of the peer's certificate: 64 hexadecimal digits, with or without colons. Repeatable. "
+                + "A peer with another certificate is refused; who signed it, for what name and until when, does not count.",
+            valueName: "sha256"
+        ),
+        transform: fingerprint(argument:)
+    )
+    public var fingerprint: [DtlsFingerprint] = []
 
     @Option(
         help: ArgumentHelp(
@@ -27,11 +45,47 @@ public struct ConnectionOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
-            "Most bytes a UDP payload may have, 256 to 65507. A message can have some 40 fewer.",
+            "Application protocol to agree on (ALPN), such as coap. Repeatable, in order of preference; the server's order "
+                + "wins.",
+            valueName: "name"
+        )
+    )
+    public var alpn: [String] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "SRTP profile to agree on: \(srtpProfileNames). Repeatable, in order of preference; the server's order wins.",
+            valueName: "profile"
+        ),
+        transform: srtpProfile(argument:)
+    )
+    public var srtp: [DtlsSRTPProfile] = []
+
+    @Option(
+        help: ArgumentHelp(
+            "Most bytes a UDP payload may have, 256 to 65507. A message can have some 40 fewer (default: 1200, or what "
+                + "--preset says).",
             valueName: "bytes"
         )
     )
-    public var mtu: Int = 1200
+    public var mtu: Int?
+
+    @Option(
+        help: ArgumentHelp(
+            "Append the secrets of every connection to a file, in NSS's format. Whoever reads it can read the connections.",
+            valueName: "file"
+        )
+    )
+    public var keylog: String?
+
+    @Option(
+        help: ArgumentHelp(
+            "Write every datagram to a file for Wireshark and tshark (pcapng), with the secrets to decrypt it. What was "
+                + "in the file before is lost.",
+            valueName: "file"
+        )
+    )
+    public var pcap: String?
 
     /// Made by the argument parser.
     public init() {}
@@ -44,18 +98,34 @@ public struct ConnectionOptions: ParsableArguments {
         if let securityLevel, !(0...5).contains(securityLevel) {
             throw ValidationError("--security-level must be from 0 to 5")
         }
-        if !(256...65507).contains(mtu) {
+        if let mtu, !(256...65507).contains(mtu) {
             throw ValidationError("--mtu must be from 256 to 65507")
+        }
+        if !alpn.allSatisfy({ (1...255).contains($0.utf8.count) }) {
+            throw ValidationError("the name of an application protocol (--alpn) must have 1 to 255 bytes")
         }
     }
 
-    /// The library's configuration with these options, the files read.
+    /// The library's configuration with these options, the files read and opened.
     public func configuration() throws -> DtlsConfiguration {
-        var configuration = DtlsConfiguration()
-        configuration.mtu = mtu
-        configuration.securityLevel = securityLevel
+        var configuration = (preset ?? .modern).configuration
+        if let mtu {
+            configuration.mtu = mtu
+        }
+        if let securityLevel {
+            configuration.securityLevel = securityLevel
+        }
         if let ciphers {
             configuration.cipherSuites = .openSSL(ciphers)
+        }
+        if !alpn.isEmpty {
+            configuration.applicationProtocols = alpn
+        }
+        if !srtp.isEmpty {
+            configuration.srtpProfiles = srtp
+        }
+        if !fingerprint.isEmpty {
+            configuration.trust = .pins(fingerprint.map { .certificate($0) })
         }
         if let certificate {
             configuration.identity = try DtlsIdentity(
@@ -63,6 +133,8 @@ public struct ConnectionOptions: ParsableArguments {
                 privateKeyFile: privateKey ?? certificate
             )
         }
+        configuration.keyLog = try keylog.map { try DtlsKeyLog(file: $0) }
+        configuration.capture = try pcap.map { try DtlsCapture(file: $0) }
         return configuration
     }
 }

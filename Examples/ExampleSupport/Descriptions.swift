@@ -1,9 +1,16 @@
 public import DTLS
 
 extension DtlsNegotiated {
-    /// What was agreed, in one line: `DTLSv1.2, ECDHE-ECDSA-AES128-GCM-SHA256, x25519`.
+    /// What was agreed, in one line: `DTLSv1.2, ECDHE-ECDSA-AES128-GCM-SHA256, x25519`, and after that what there is of
+    /// `ALPN coap`, `SRTP_AEAD_AES_128_GCM` and `resumed`.
     public var summary: String {
-        [version.description, cipherSuite.openSSLName, group].compactMap(\.self).joined(separator: ", ")
+        let parts = [
+            version.description, cipherSuite.openSSLName, group,
+            applicationProtocol.map { "ALPN \(escapedForTerminal($0.utf8))" },
+            srtpProfile?.name,
+            isResumed ? "resumed" : nil,
+        ]
+        return parts.compactMap(\.self).joined(separator: ", ")
     }
 
     /// Who the peer proved to be, safe to print.

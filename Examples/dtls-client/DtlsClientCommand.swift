@@ -18,9 +18,11 @@ struct DtlsClientCommand: ExampleCommand {
                   --message-hex 40000001 --hex
               dtls-client localhost 5684 --ca ca.pem \\
                   --certificate me.pem --private-key me.key < lines
+              dtls-client localhost 5684 --psk sensor-1:secret \\
+                  --resume session --message hello
 
             The server's certificate must lead to --ca (the system's roots without it) and be made out to HOST or to \
-            --server-name.
+            --server-name. Or it must be the one of --fingerprint; then nothing else about it counts.
 
             The program ends with status 0 when as many replies came as --replies says. Without --replies that is one \
             for each --message; for standard input it is one for each line too, but replies that are missing after \
@@ -58,11 +60,26 @@ struct DtlsClientCommand: ExampleCommand {
     @Flag(help: "Accept any certificate, whoever it is from. For tests only.")
     var insecure = false
 
+    @Option(
+        help: ArgumentHelp(
+            "Resume the session in this file, if there is one, and keep the new one there. Says \"resumed\" or "
+                + "\"not resumed\" on standard error. The file holds a secret and is made readable for its owner only.",
+            valueName: "file"
+        )
+    )
+    var resume: String?
+
     @OptionGroup
     var connectionOptions: ConnectionOptions
 
-    @Option(help: ArgumentHelp("How long to wait for the handshake, and for replies at the end.", valueName: "seconds"))
-    var timeout: Double = 10
+    @Option(
+        help: ArgumentHelp(
+            "How long to wait for the handshake, and for replies at the end (default: 10; for the handshake what --preset "
+                + "says, if it is given).",
+            valueName: "seconds"
+        )
+    )
+    var timeout: Double?
 
     @Option(
         parsing: .unconditionalSingleValue,
@@ -94,8 +111,16 @@ struct DtlsClientCommand: ExampleCommand {
         if insecure, ca != nil || systemRoots {
             throw ValidationError("--insecure accepts every certificate: it cannot go with --ca or --system-roots")
         }
-        if !(0.001...86_400).contains(timeout) {
+        if !connectionOptions.fingerprint.isEmpty, ca != nil || systemRoots || insecure {
+            throw ValidationError(
+                "--fingerprint alone decides about certificates: it cannot go with --ca, --system-roots or --insecure"
+            )
+        }
+        if let timeout, !(0.001...86_400).contains(timeout) {
             throw ValidationError("--timeout must be from 0.001 to 86400 seconds")
+        }
+        if resume == "" {
+            throw ValidationError("--resume needs the name of a file")
         }
         if let replies, replies < 0 {
             throw ValidationError("--replies must not be negative")
@@ -108,6 +133,7 @@ struct DtlsClientCommand: ExampleCommand {
 
     func run() async throws {
         let context = try context()
+        let session = try sessionFile?.load()
         let client = try await DtlsClient.bind()
         let signals = terminationSignals()
         let interruption = Task { () -> Int32? in
@@ -120,7 +146,7 @@ struct DtlsClientCommand: ExampleCommand {
 
         let result: Result<Void, any Error>
         do {
-            result = .success(try await talk(through: client, context))
+            result = .success(try await talk(through: client, context, resuming: session))
         } catch {
             result = .failure(error)
         }
@@ -133,7 +159,11 @@ struct DtlsClientCommand: ExampleCommand {
         try result.get()
     }
 
-    private func talk(through client: DtlsClient, _ context: DtlsClientContext) async throws {
+    private func talk(
+        through client: DtlsClient,
+        _ context: DtlsClientContext,
+        resuming offered: DtlsSession?
+    ) async throws {
         let clock = ContinuousClock()
         let start = clock.now
         let connection = try await client.connect(
@@ -141,25 +171,57 @@ struct DtlsClientCommand: ExampleCommand {
             port: port,
             context: context,
             serverName: serverName,
-            timeout: .seconds(timeout)
+            timeout: handshakeTimeout,
+            session: offered
         )
         note("connected to \(connection.peerAddress) from \(connection.localAddress)")
         note("shook hands in \(milliseconds(clock.now - start)): \(connection.negotiated.summary)")
-        if let certificate = connection.negotiated.peerCertificates.first {
-            note("the server showed a \(connection.negotiated.peerSummary)")
-            note("its SHA-256 fingerprint is \(certificate.sha256Fingerprint)")
-        } else {
-            note("the server knows the key of \(connection.negotiated.peerSummary)")
+        describe(connection)
+        if connection.negotiated.isResumed {
+            Console.note("resumed")
+        } else if offered != nil {
+            Console.note("not resumed")
         }
-        note("a message has room for \(connection.maximumPayloadSize) bytes")
 
-        let exchange = Exchange(connection: connection, timeout: .seconds(timeout), wantedReplies: wantedReplies)
+        // There is none once the connection has ended, which the server may do at any time.
+        let session = connection.session
+        let exchange = Exchange(connection: connection, timeout: replyTimeout, wantedReplies: wantedReplies)
         let outcome = try await exchange.run(sending: try messages()) { reply in
             Console.print(hex ? hexadecimal(reply) : escapedForTerminal(reply))
         }
         connection.close()
         note("closed \(await connection.waitUntilClosed().summary)")
+        try sessionFile?.store(session)
         try judge(outcome)
+    }
+
+    private func describe(_ connection: DtlsConnection) {
+        let negotiated = connection.negotiated
+        if let certificate = negotiated.peerCertificates.first {
+            note("the server showed a \(negotiated.peerSummary)")
+            note("its SHA-256 fingerprint is \(certificate.sha256Fingerprint)")
+        } else {
+            note("the server knows the key of \(negotiated.peerSummary)")
+        }
+        if negotiated.applicationProtocol == nil, !connectionOptions.alpn.isEmpty {
+            note("the server did not choose an application protocol")
+        }
+        if let keys = try? connection.srtpKeys() {
+            let size = "\(keys.sendingKey.count) and a salt of \(keys.sendingSalt.count) bytes"
+            note("SRTP has a key of \(size) for each direction")
+        } else if !connectionOptions.srtp.isEmpty {
+            note("the server did not choose an SRTP profile")
+        }
+        note("a message has room for \(connection.maximumPayloadSize) bytes")
+    }
+
+    private var sessionFile: SessionFile? { resume.map { SessionFile(path: $0) } }
+
+    private var replyTimeout: Duration { .seconds(timeout ?? 10) }
+
+    /// Nil where the preset knows better.
+    private var handshakeTimeout: Duration? {
+        timeout == nil && connectionOptions.preset != nil ? nil : replyTimeout
     }
 
     /// Replies that must come for the run to be a success; nil when that depends on standard input.
@@ -207,7 +269,7 @@ struct DtlsClientCommand: ExampleCommand {
         guard outcome.received < wanted else { return }
         let end =
             switch outcome.end {
-            case .timeout: "within \(timeout) seconds of the last message"
+            case .timeout: "within \(timeout ?? 10) seconds of the last message"
             case .connectionClosed: "before the server closed the connection"
             }
         let remark = "\(outcome.received) of \(counted(wanted, "reply", plural: "replies")) came \(end)"

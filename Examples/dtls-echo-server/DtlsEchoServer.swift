@@ -19,6 +19,13 @@ struct DtlsEchoServer: ExampleCommand {
               dtls-echo-server --certificate server.pem --private-key server.key
               dtls-echo-server --certificate server.pem --private-key server.key \\
                   --client-ca clients.pem --require-client-certificate
+              dtls-echo-server --certificate server.pem --private-key server.key \\
+                  --fingerprint "$FINGERPRINT_OF_A_CLIENT"
+
+            Clients may resume their sessions with the process that gave them, and with every process that has the \
+            same --ticket-key and demands the same of clients:
+
+              dtls-echo-server --psk sensor-1:secret --ticket-key $(openssl rand -hex 80)
 
             The first line on standard output is "listening on ADDRESS". Then comes a line for each connection that \
             opens and one when it closes. SIGINT and SIGTERM close every connection properly and end the server with \
@@ -54,8 +61,17 @@ struct DtlsEchoServer: ExampleCommand {
     )
     var clientCa: String?
 
-    @Flag(help: "Refuse clients that show no certificate.")
+    @Flag(help: "Refuse clients that show no certificate. --fingerprint does, too.")
     var requireClientCertificate = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Key of session tickets: 80 bytes in hexadecimal digits. Repeatable, the newest first; only that one makes new "
+                + "tickets (default: a random one, replaced every hour).",
+            valueName: "hex"
+        )
+    )
+    var ticketKey: [String] = []
 
     @OptionGroup
     var connectionOptions: ConnectionOptions
@@ -75,10 +91,21 @@ struct DtlsEchoServer: ExampleCommand {
         if clientCa != nil, connectionOptions.certificate == nil {
             throw ValidationError("--client-ca needs --certificate: only a server with one can ask clients for theirs")
         }
-        if requireClientCertificate, clientCa == nil {
-            throw ValidationError("--require-client-certificate needs --client-ca")
+        if pinsClients, connectionOptions.certificate == nil {
+            throw ValidationError(
+                "--fingerprint needs --certificate: only a server with one can ask clients for theirs"
+            )
+        }
+        if pinsClients, clientCa != nil {
+            throw ValidationError(
+                "--fingerprint alone decides about clients' certificates: it cannot go with --client-ca"
+            )
+        }
+        if requireClientCertificate, clientCa == nil, !pinsClients {
+            throw ValidationError("--require-client-certificate needs --client-ca or --fingerprint")
         }
         _ = try preSharedKeys()
+        _ = try resumption()
     }
 
     func run() async throws {
@@ -102,7 +129,7 @@ struct DtlsEchoServer: ExampleCommand {
 
     private func context() throws -> DtlsServerContext {
         var configuration = try connectionOptions.configuration()
-        var clientCertificates = DtlsClientCertificatePolicy.none
+        var clientCertificates = pinsClients ? DtlsClientCertificatePolicy.required : .none
         if let clientCa {
             configuration.trust = .certificates(try DtlsCertificate.certificates(pemFile: clientCa))
             clientCertificates = requireClientCertificate ? .required : .requested
@@ -111,8 +138,17 @@ struct DtlsEchoServer: ExampleCommand {
             configuration,
             preSharedKeys: psk.isEmpty ? nil : DtlsPreSharedKeyStore(try preSharedKeys()),
             identityHint: pskHint.map { Array($0.utf8) },
-            clientCertificates: clientCertificates
+            clientCertificates: clientCertificates,
+            resumption: try resumption()
         )
+    }
+
+    /// Whether clients are known by the fingerprints of their certificates.
+    private var pinsClients: Bool { !connectionOptions.fingerprint.isEmpty }
+
+    private func resumption() throws -> DtlsServerResumption {
+        guard !ticketKey.isEmpty else { return .automatic }
+        return .tickets(try DtlsTicketKeys(secrets: try ticketKey.map { try ticketSecret(argument: $0) }))
     }
 
     private func preSharedKeys() throws -> [DtlsPreSharedKey] {
