@@ -44,17 +44,21 @@ final class TsharkTests: XCTestCase {
     func testACaptureOfAServer() async throws {
         try await withDeadline {
             let folder = try ScratchFolder()
-            try await Self.talk(Loopback(.preSharedKey(), .preSharedKey(Self.capture(folder))))
+            // tshark 4.0.17 finds an "auth tag mismatch" in each ChaCha20-Poly1305 record of DTLS, with the right secret.
+            var configuration = try Self.capture(folder)
+            configuration.cipherSuites = .suites([.pskWithAES128GCM])
+            try await Self.talk(Loopback(.preSharedKey(), .preSharedKey(configuration)))
             try Self.assertDecrypts(folder)
         }
     }
 
     func testACaptureOfAResumedSession() async throws {
         try await withDeadline {
-            let server = try await DtlsServer.onLoopback()
-            let session = try await server.firstSession(.preSharedKey())
+            let identity = try Credentials.localhost()
+            let server = try await DtlsServer.onLoopback(.presenting(identity))
+            let session = try await server.firstSession(.trusting(identity))
             let folder = try ScratchFolder()
-            let context = try DtlsClientContext.preSharedKey(nil, Self.capture(folder))
+            let context = try DtlsClientContext.trusting(identity, Self.capture(folder))
             let meeting = try await Meeting(at: server, context, session: session)
             XCTAssertTrue(try meeting.isResumed)
             try await meeting.near.expectArrival(at: meeting.far, Self.texts[0])

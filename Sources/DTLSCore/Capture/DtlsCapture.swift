@@ -7,7 +7,8 @@
 #endif
 
 /// Writes every datagram of a context's connections as pcapng, with the secrets that decrypt them, so that Wireshark and tshark open
-/// the file and show the plaintext without any other setting.
+/// the file and show the plaintext without any other setting. (tshark 4.0 cannot decrypt ChaCha20-Poly1305 in DTLS 1.2; take an AES-GCM
+/// suite for it.)
 ///
 /// ```swift
 /// configuration.capture = try DtlsCapture(file: "session.pcapng")

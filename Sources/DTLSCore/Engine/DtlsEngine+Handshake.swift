@@ -248,6 +248,9 @@ extension DtlsEngine {
         let verifiesName = offersCertificates && context.verification == .chainAndName && !usesPins
         // The application is told of a wrong name like of everything else.
         let checksName = verifiesName || offersCertificates && context.verification == .byApplication && !usesPins
+        if offersCertificates, context.configuration.stapledStatus != .ignored {
+            try OpenSSLErrorQueue.check(COpenSSL_SSL_request_status(records.pointer), "SSL_set_tlsext_status_type")
+        }
         guard let name, !name.isEmpty else {
             guard verifiesName else { return }
             throw DtlsError(
@@ -272,9 +275,6 @@ extension DtlsEngine {
                 ? X509_VERIFY_PARAM_set1_ip_asc(parameters, host)
                 : X509_VERIFY_PARAM_set1_host(parameters, withoutTrailingDot(name), 0)
             try OpenSSLErrorQueue.check(set, "X509_VERIFY_PARAM_set1_host", phase: .handshake)
-        }
-        if offersCertificates, context.configuration.stapledStatus != .ignored {
-            try OpenSSLErrorQueue.check(COpenSSL_SSL_request_status(records.pointer), "SSL_set_tlsext_status_type")
         }
         if !isAddress {
             let set = COpenSSL_SSL_set_tlsext_host_name(records.pointer, withoutTrailingDot(name))
