@@ -115,7 +115,10 @@ final class EngineHostileTests: XCTestCase {
             pair.client.receive(forged)
             try pair.serverPeer().receive(forged)
         }
-        XCTAssertGreaterThanOrEqual(pair.client.engine.statistics.recordsDropped, 180, file: file, line: line)
+        // Sixteen pass, and sixteen more after each timeout that came meanwhile.
+        let statistics = pair.client.engine.statistics
+        let passed = RecordFilter.maximumEarlyRecords * (statistics.retransmissions + 1)
+        XCTAssertGreaterThanOrEqual(statistics.recordsDropped, 200 - passed, file: file, line: line)
         XCTAssertTrue(try pair.run { pair.isOpen }, pair.story, file: file, line: line)
         try pair.assertEchoes(file: file, line: line)
     }
