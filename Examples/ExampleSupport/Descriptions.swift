@@ -32,6 +32,8 @@ extension DtlsCloseReason {
         case .closedLocally: "by this side"
         case .closedByPeer: "by the peer"
         case .replacedByPeer: "because the peer began anew"
+        case .idle: "because nothing came or went for too long"
+        case .evicted: "to make room for others"
         case .failed(let error): "by a failure: \(escapedForTerminal(error.description.utf8))"
         @unknown default: "for a reason of which this program is unaware"
         }

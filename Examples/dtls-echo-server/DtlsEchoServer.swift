@@ -76,6 +76,14 @@ struct DtlsEchoServer: ExampleCommand {
     @OptionGroup
     var connectionOptions: ConnectionOptions
 
+    @Option(
+        help: ArgumentHelp(
+            "Print what was counted as one line of JSON every so many seconds, 0.1 to 86400.",
+            valueName: "seconds"
+        )
+    )
+    var stats: Double?
+
     @Flag(help: "Say where the server listens, and no more.")
     var quiet = false
 
@@ -84,6 +92,9 @@ struct DtlsEchoServer: ExampleCommand {
             throw ValidationError(
                 "no client could connect: give --psk IDENTITY:KEY, or --certificate FILE and --private-key FILE"
             )
+        }
+        if let stats, !(0.1...86_400).contains(stats) {
+            throw ValidationError("--stats takes 0.1 to 86400 seconds")
         }
         if pskHint != nil, psk.isEmpty {
             throw ValidationError("--psk-hint needs --psk")
@@ -120,7 +131,15 @@ struct DtlsEchoServer: ExampleCommand {
             }
             return false
         }
+        let printer = Task { [stats] in
+            guard let stats else { return }
+            while !Task.isCancelled {
+                try? await Task.sleep(for: .seconds(stats), clock: .continuous)
+                if !Task.isCancelled { Console.print(server.statistics.json) }
+            }
+        }
         await EchoService(isQuiet: quiet).run(server)
+        printer.cancel()
         stopper.cancel()
         guard await stopper.value else {
             throw ExampleFailure("the server stopped listening without being told to")

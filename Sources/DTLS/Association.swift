@@ -37,6 +37,8 @@ final class Association: Sendable {
     let target: ConnectTarget?
     /// A server's context, which may have been replaced since.
     let serverContext: DtlsServerContext?
+    /// How long it may be silent in both directions before it is closed.
+    private let idleTimeout: Duration?
 
     private let state: Lock<State>
 
@@ -46,8 +48,13 @@ final class Association: Sendable {
         var closeReason: DtlsCloseReason?
         var negotiated: DtlsNegotiated?
         var maximumPayloadSize = 0
+        /// The engine's, once it has gone.
         var statistics = DtlsStatistics()
-        var inbox = Inbox()
+        var sendFailures = 0
+        var sendsDropped = 0
+        var inbox: Inbox
+        /// When the last authentic payload came, or the last one went.
+        var lastActivity: ContinuousClock.Instant
         var openers = Waiters<Result<Void, DtlsError>>()
         var closers = Waiters<DtlsCloseReason?>()
         var scheduledDeadline: ContinuousClock.Instant?
@@ -76,14 +83,17 @@ final class Association: Sendable {
         owner: any AssociationOwner,
         clientHello: DtlsClientHello? = nil,
         serverContext: DtlsServerContext? = nil,
-        target: ConnectTarget? = nil
+        target: ConnectTarget? = nil,
+        queue: DtlsQueueLimits = DtlsQueueLimits(),
+        idleTimeout: Duration? = nil
     ) {
         self.peer = peer
         self.owner = owner
         self.clientHello = clientHello
         self.target = target
         self.serverContext = serverContext
-        state = Lock(State(engine: engine))
+        self.idleTimeout = idleTimeout
+        state = Lock(State(engine: engine, inbox: Inbox(limits: queue), lastActivity: .now))
     }
 
     // MARK: Inputs
@@ -100,6 +110,9 @@ final class Association: Sendable {
         let effects = state.withLock { state in
             // The entry that led here is used up.
             state.scheduledDeadline = nil
+            if let idleTimeout, state.negotiated != nil, now >= state.lastActivity + idleTimeout {
+                return collect(&state) { $0.close(as: .idle) }
+            }
             return collect(&state) { $0.handleTimeout(now: now) }
         }
         carryOut(effects)
@@ -127,8 +140,8 @@ final class Association: Sendable {
         }
     }
 
-    func close() {
-        input { $0.close() }
+    func close(as reason: DtlsCloseReason = .closedLocally) {
+        input { $0.close(as: reason) }
     }
 
     func abandon() {
@@ -147,6 +160,7 @@ final class Association: Sendable {
                 if engine.isOpen { result = .success(false) } else { result = .failure(Self.closedError(nil)) }
                 return Effects()
             }
+            state.lastActivity = .now
             return collect(&state, sendFailure: { result = .failure($0) }) { engine in
                 do throws(DtlsError) {
                     try engine.send(payload)
@@ -178,11 +192,21 @@ final class Association: Sendable {
         var effects = Effects()
         guard let engine = state.engine else { return effects }
         body(engine)
+        var refused = 0
+        var dropped = 0
         engine.drainOutboundBytes { datagram in
-            if case .failed(let code) = owner.loop.socket.send(datagram, to: peer) {
+            switch owner.loop.socket.send(datagram, to: peer) {
+            case .sent, .queued:
+                break
+            case .dropped:
+                dropped += 1
+            case .failed(let code):
+                refused += 1
                 sendFailure(Self.sendError(code, datagram.count))
             }
         }
+        if refused > 0 { state.sendFailures += refused }
+        if dropped > 0 { state.sendsDropped += dropped }
         while let event = engine.nextEvent() {
             switch event {
             case .helloReceived(let offer):
@@ -196,9 +220,11 @@ final class Association: Sendable {
             case .handshakeFinished(let negotiated):
                 state.negotiated = negotiated
                 state.maximumPayloadSize = engine.maximumPayloadSize
+                state.lastActivity = .now
                 effects.hasOpened = true
                 effects.openers = state.openers.removeAll()
             case .applicationData:
+                state.lastActivity = .now
                 engine.drainApplicationDataBytes { payload in
                     if let delivery = state.inbox.add(payload) { effects.deliveries.append(delivery) }
                 }
@@ -213,12 +239,18 @@ final class Association: Sendable {
         if state.closeReason != nil {
             state.statistics = engine.statistics
             state.engine = nil
-        } else if let deadline = engine.nextDeadline {
+        } else if let deadline = engine.nextDeadline ?? idleDeadline(state) {
             if let scheduled = state.scheduledDeadline, scheduled <= deadline { return effects }
             state.scheduledDeadline = deadline
             effects.deadline = deadline
         }
         return effects
+    }
+
+    private func idleDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
+        guard let idleTimeout, state.negotiated != nil else { return nil }
+        // The one that is scheduled comes first, and looks then whether anything has happened meanwhile.
+        return state.scheduledDeadline ?? state.lastActivity + idleTimeout
     }
 
     private static func sendError(_ code: Int32, _ count: Int) -> DtlsError {
@@ -268,11 +300,22 @@ final class Association: Sendable {
     var closeReason: DtlsCloseReason? { state.withLock { $0.closeReason } }
     var negotiated: DtlsNegotiated? { state.withLock { $0.negotiated } }
     var maximumPayloadSize: Int { state.withLock { $0.maximumPayloadSize } }
+    var lastActivity: ContinuousClock.Instant { state.withLock { $0.lastActivity } }
 
     var statistics: DtlsStatistics {
         state.withLock { state in
             var statistics = state.engine?.statistics ?? state.statistics
-            statistics.payloadsDropped = state.inbox.dropped
+            statistics.drops[.receiveQueueFull] = state.inbox.dropped
+            statistics.drops[.sendQueueFull] = state.sendsDropped
+            statistics.sendFailures = state.sendFailures
+            statistics.mostQueuedPayloads = state.inbox.highWater
+            if state.closeReason == nil {
+                if state.negotiated == nil {
+                    statistics.connectionsHandshaking = 1
+                } else {
+                    statistics.connectionsOpen = 1
+                }
+            }
             return statistics
         }
     }

@@ -19,10 +19,13 @@ final class ClientEndpoint: AssociationOwner {
     private struct State {
         var associations: [DtlsAddress: Association] = [:]
         var closeError: DtlsError?
-        var datagramsDropped = 0
+        var counters = EndpointCounters()
     }
 
-    init(socket: UDPSocket, logger: Logger?) {
+    private let queue: DtlsQueueLimits
+
+    init(socket: UDPSocket, queue: DtlsQueueLimits, logger: Logger?) {
+        self.queue = queue
         loop = SocketLoop(socket: socket, label: "swift-dtls.client")
         self.logger = logger
         loop.start(self)
@@ -46,13 +49,14 @@ final class ClientEndpoint: AssociationOwner {
         if let timeout { engine.handshakeTimeout = timeout }
         engine.flow = (loop.socket.localAddress.endpointName, peer.endpointName)
         if let session { _ = try engine.resume(session) }
-        let fresh = Association(engine: engine, peer: peer, owner: self, target: target)
+        let fresh = Association(engine: engine, peer: peer, owner: self, target: target, queue: queue)
         let result = state.withLock { state -> Result<Association, DtlsError> in
             if let error = state.closeError { return .failure(error) }
             // Another task may have been faster.
             if let found = state.associations[peer], found.hold() { return .success(found) }
             state.associations[peer] = fresh
             _ = fresh.hold()
+            state.counters.connections(state.associations.count, handshakes: 0)
             return .success(fresh)
         }
         let association = try result.get()
@@ -81,6 +85,12 @@ final class ClientEndpoint: AssociationOwner {
         }
         for association in associations { association.close() }
         loop.shutDown()
+    }
+
+    /// The sums over everything, and what there is now.
+    var statistics: DtlsStatistics {
+        let (counters, associations) = state.withLock { ($0.counters, Array($0.associations.values)) }
+        return counters.statistics(associations, backlogHighWater: loop.socket.counters.mostQueued)
     }
 
     static let closed = DtlsError(.connectionClosed, phase: .closing, "the client was closed")
@@ -112,7 +122,9 @@ final class ClientEndpoint: AssociationOwner {
     }
 
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
+        let statistics = association.statistics
         state.withLock { state in
+            state.counters.associationEnded(statistics, reason)
             if state.associations[association.peer] === association {
                 state.associations[association.peer] = nil
             }
@@ -125,8 +137,9 @@ extension ClientEndpoint: SocketLoopHandler {
     func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
         let association = state.withLock { state -> Association? in
             let association = state.associations[source]
+            state.counters.received(datagram.count)
             // Nobody here has asked that peer for anything.
-            if association == nil { state.datagramsDropped += 1 }
+            if association == nil { state.counters.dropped(.unknownPeer) }
             return association
         }
         association?.receive(datagram, now: now)

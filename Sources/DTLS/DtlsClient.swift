@@ -13,8 +13,8 @@ public import Logging
 public final class DtlsClient: Sendable {
     private let endpoint: ClientEndpoint
 
-    private init(_ socket: UDPSocket, _ logger: Logger?) {
-        endpoint = ClientEndpoint(socket: socket, logger: logger)
+    private init(_ socket: UDPSocket, _ queue: DtlsQueueLimits, _ logger: Logger?) {
+        endpoint = ClientEndpoint(socket: socket, queue: queue, logger: logger)
     }
 
     /// Binds a socket.
@@ -24,6 +24,7 @@ public final class DtlsClient: Sendable {
     ///     `0.0.0.0`.
     ///   - port: The local port. The default, 0, lets the system pick one.
     ///   - options: The socket's options.
+    ///   - queue: How much of what a peer sent waits to be read, for each connection.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
     ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options out of their
@@ -32,9 +33,11 @@ public final class DtlsClient: Sendable {
         host: String = "::",
         port: UInt16 = 0,
         options: DtlsSocketOptions = DtlsSocketOptions(),
+        queue: DtlsQueueLimits = DtlsQueueLimits(),
         logger: Logger? = nil
     ) async throws(DtlsError) -> DtlsClient {
-        DtlsClient(try await UDPSocket.bind(host: host, port: port, options: options), logger)
+        try queue.validate()
+        return DtlsClient(try await UDPSocket.bind(host: host, port: port, options: options), queue, logger)
     }
 
     /// Uses a socket of the caller, whose descriptor's flags stay as they are.
@@ -42,12 +45,19 @@ public final class DtlsClient: Sendable {
     /// - Parameters:
     ///   - descriptor: A UDP socket of IPv4 or IPv6. Nobody else may read from it while the client lives.
     ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
-    ///   - logger: As in ``bind(host:port:options:logger:)``.
+    ///   - queue: As in ``bind(host:port:options:queue:logger:)``.
+    ///   - logger: As in ``bind(host:port:options:queue:logger:)``.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket,
     ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the caller's then.
-    public init(socket descriptor: Int32, takesOwnership: Bool = false, logger: Logger? = nil) throws(DtlsError) {
+    public init(
+        socket descriptor: Int32,
+        takesOwnership: Bool = false,
+        queue: DtlsQueueLimits = DtlsQueueLimits(),
+        logger: Logger? = nil
+    ) throws(DtlsError) {
+        try queue.validate()
         let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
-        endpoint = ClientEndpoint(socket: socket, logger: logger)
+        endpoint = ClientEndpoint(socket: socket, queue: queue, logger: logger)
     }
 
     deinit {
@@ -56,6 +66,9 @@ public final class DtlsClient: Sendable {
 
     /// The address that the socket is bound to.
     public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
+
+    /// What went through the client so far, over all of its connections, those that have ended included, and over what belonged to none.
+    public var statistics: DtlsStatistics { endpoint.statistics }
 
     /// Connects to a server by name or address.
     ///

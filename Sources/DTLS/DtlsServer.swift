@@ -24,9 +24,18 @@ public final class DtlsServer: Sendable {
         _ gate: consuming DtlsHelloGate,
         _ socket: UDPSocket,
         _ context: DtlsServerContext,
+        _ limits: DtlsServerLimits,
+        _ admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
         _ logger: Logger?
     ) {
-        endpoint = ServerEndpoint(socket: socket, gate: gate, context: context, logger: logger)
+        endpoint = ServerEndpoint(
+            socket: socket,
+            gate: gate,
+            context: context,
+            limits: limits,
+            admitsAddress: admitsAddress,
+            logger: logger
+        )
     }
 
     /// Binds a socket and begins to serve.
@@ -37,19 +46,29 @@ public final class DtlsServer: Sendable {
     ///   - port: The local port; 0 lets the system pick one, which ``localAddress`` tells. CoAP has 5684.
     ///   - context: Credentials and demands.
     ///   - options: The socket's options.
+    ///   - limits: How much of the server its peers may take.
+    ///   - cookieSecrets: Secrets of the hello exchange that several hosts share; `nil`, the default, for one of this server's own.
+    ///   - admitsAddress: Asked about the source of each hello of a stranger before anything is computed, on the server's queue: it must be
+    ///     quick, and must not call this server's functions that wait. `false` drops the hello. Default: everyone may come. (Addresses can be
+    ///     forged; after the cookie exchange they are not.)
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
-    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options out of their
-    ///   range.
+    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options or limits out of
+    ///   their range.
     public static func bind(
         host: String = "::",
         port: UInt16,
         context: DtlsServerContext,
         options: DtlsSocketOptions = DtlsSocketOptions(),
+        limits: DtlsServerLimits = DtlsServerLimits(),
+        cookieSecrets: DtlsCookieSecrets? = nil,
+        admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
         logger: Logger? = nil
     ) async throws(DtlsError) -> DtlsServer {
+        try limits.validate()
+        let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
         let socket = try await UDPSocket.bind(host: host, port: port, options: options)
-        return DtlsServer(try DtlsHelloGate(), socket, context, logger)
+        return DtlsServer(gate, socket, context, limits, admitsAddress, logger)
     }
 
     /// Serves on a socket of the caller, whose descriptor's flags stay as they are.
@@ -58,19 +77,26 @@ public final class DtlsServer: Sendable {
     ///   - descriptor: A bound UDP socket of IPv4 or IPv6. Nobody else may read from it while the server lives.
     ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
     ///   - context: Credentials and demands.
-    ///   - logger: As in ``bind(host:port:context:options:logger:)``.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket,
+    ///   - limits: As in ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:logger:)``, like those that follow.
+    ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
+    ///   - admitsAddress: Asked about the source of each hello of a stranger.
+    ///   - logger: Where to log.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of their range,
     ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the caller's then.
     public convenience init(
         socket descriptor: Int32,
         takesOwnership: Bool = false,
         context: DtlsServerContext,
+        limits: DtlsServerLimits = DtlsServerLimits(),
+        cookieSecrets: DtlsCookieSecrets? = nil,
+        admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
         logger: Logger? = nil
     ) throws(DtlsError) {
         // First what may fail: a descriptor that was adopted is closed with its socket.
-        let gate = try DtlsHelloGate()
+        try limits.validate()
+        let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
         let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
-        self.init(gate, socket, context, logger)
+        self.init(gate, socket, context, limits, admitsAddress, logger)
     }
 
     deinit {
@@ -79,6 +105,34 @@ public final class DtlsServer: Sendable {
 
     /// The address that the socket is bound to.
     public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
+
+    /// What the server limits its peers to.
+    public var limits: DtlsServerLimits { endpoint.limits }
+
+    /// What went through the server so far, over all of its connections, those that have ended included, and over what belonged to none.
+    ///
+    /// Each live connection is asked, so the call takes the longer the more there are: some hundred nanoseconds for each.
+    public var statistics: DtlsStatistics { endpoint.statistics }
+
+    /// Lets nobody new in, waits until every connection has ended by itself or the time is over, and closes the server.
+    ///
+    /// Handshakes under way are finished and come out of the sequence as ever. Hellos are dropped and counted as
+    /// ``DtlsDropReason/draining``, so that clients try another host. Tell the peers in your own protocol that they should go.
+    ///
+    /// - Parameter timeout: How long to wait. When the task is cancelled the wait ends early.
+    /// - Returns: How many connections had to be closed.
+    @discardableResult
+    public func drain(for timeout: Duration) async -> Int {
+        await withTaskGroup(of: Void.self) { group in
+            group.addTask { _ = await self.endpoint.drain() }
+            group.addTask { try? await Task.sleep(for: timeout, clock: .continuous) }
+            await group.next()
+            group.cancelAll()
+        }
+        let remaining = endpoint.connectionCount
+        await close()
+        return remaining
+    }
 
     /// Uses another context (certificates, pre-shared keys, ticket keys) for handshakes that begin from now on. Connections and handshakes
     /// under way are not concerned: call ``closeConnections(where:)`` again a handshake's time later, or change the ticket keys as

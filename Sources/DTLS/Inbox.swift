@@ -19,11 +19,16 @@ struct Inbox: Sendable {
     }
 
     /// What nobody has read yet is kept up to these; what comes beyond is dropped and counted, as UDP would.
-    static let maximumCount = 1_024
-    static let maximumBytes = 1 << 20
+    let limits: DtlsQueueLimits
+
+    init(limits: DtlsQueueLimits) {
+        self.limits = limits
+    }
 
     var readers = Waiters<Reading>()
     private(set) var dropped = 0
+    /// The most payloads that have waited at once.
+    private(set) var highWater = 0
     private var payloads = Deque<[UInt8]>()
     private var bytes = 0
     private var ending: Reading?
@@ -31,12 +36,13 @@ struct Inbox: Sendable {
     /// Adds a payload: to the reader who has waited longest, or to the queue.
     mutating func add(_ payload: UnsafeRawBufferPointer) -> Delivery? {
         if let reader = readers.popFirst() { return Delivery(reader: reader, reading: .payload(Array(payload))) }
-        guard payloads.count < Self.maximumCount, bytes + payload.count <= Self.maximumBytes else {
+        guard payloads.count < limits.datagrams, bytes + payload.count <= limits.bytes else {
             dropped += 1
             return nil
         }
         bytes += payload.count
         payloads.append(Array(payload))
+        highWater = Swift.max(highWater, payloads.count)
         return nil
     }
 
@@ -52,7 +58,7 @@ struct Inbox: Sendable {
         let reading: Reading
         switch reason {
         case .failed(let error): reading = .failed(error)
-        case .closedLocally, .closedByPeer, .replacedByPeer: reading = .end
+        case .closedLocally, .closedByPeer, .replacedByPeer, .idle, .evicted: reading = .end
         }
         ending = reading
         if reason == .closedLocally {

@@ -1,30 +1,129 @@
-/// What went through an association, in counts since it began.
+/// What went through an association, a client or a server, in counts since it began.
+///
+/// Of a client or a server they are the sums over its associations, those that have ended included, and over what belonged to none.
 public struct DtlsStatistics: Sendable, Hashable {
+    // MARK: Traffic
+
     /// Datagrams that came in, whatever became of them.
     public var datagramsReceived = 0
 
-    /// Datagrams that went out.
+    /// Their bytes, without the headers of UDP and IP.
+    public var bytesReceived = 0
+
+    /// Datagrams that went out, or into the socket's backlog.
     public var datagramsSent = 0
 
-    /// Records that were dropped unread: junk, forgeries, or not fitting the state. (Replays and records that fail their
-    /// authentication are dropped by OpenSSL, which does not count them.)
-    public var recordsDropped = 0
+    /// Their bytes, without the headers of UDP and IP.
+    public var bytesSent = 0
 
     /// Payloads that were handed out.
     public var payloadsReceived = 0
 
-    /// Payloads that were dropped because nobody read them in time. Counted by `DtlsConnection`.
-    public var payloadsDropped = 0
-
     /// Payloads that were sealed.
     public var payloadsSent = 0
+
+    // MARK: Handshakes
+
+    /// Handshakes that began. Of a server: with a valid cookie.
+    public var handshakesStarted = 0
+
+    /// Handshakes that were finished, and whose checks have passed.
+    public var handshakesCompleted = 0
+
+    /// Those of them that resumed a session.
+    public var handshakesResumed = 0
+
+    /// Handshakes that failed, by the code of the error. Those that were closed, replaced or evicted before they were finished count as
+    /// ``DtlsError/Code-swift.struct/connectionClosed``.
+    public var handshakesFailed: [DtlsError.Code: Int] = [:]
 
     /// Flights of the handshake that were sent again.
     public var retransmissions = 0
 
-    /// Datagrams that came while the handshake waited for an answer of the application, more than are kept.
-    public var datagramsDroppedWhileWaiting = 0
+    /// How long the path takes there and back, as a client's cookie exchange has shown it; `nil` where it is not known, and for servers and
+    /// clients as a whole.
+    public var roundTrip: Duration?
+
+    /// Cookies that a server sent to strangers.
+    public var cookiesSent = 0
+
+    // MARK: Losses
+
+    /// What was dropped, by reason. (Replays and records that fail their authentication are dropped by OpenSSL, which does not count them.)
+    public var drops = DtlsDrops()
+
+    /// Datagrams that the system refused to send.
+    public var sendFailures = 0
+
+    // MARK: Connections of a server or client, now
+
+    /// Handshakes that are under way.
+    public var connectionsHandshaking = 0
+
+    /// Connections that are open.
+    public var connectionsOpen = 0
+
+    /// Connections and handshakes that were ended to make room for others.
+    public var connectionsEvicted = 0
+
+    /// Connections that were ended because they were idle.
+    public var connectionsIdledOut = 0
+
+    /// How often a client's association was made anew because the server had fallen silent.
+    public var reconnections = 0
+
+    // MARK: High-water marks
+
+    /// The most connections, handshakes under way included, that there were at once.
+    public var mostConnections = 0
+
+    /// The most handshakes that were under way at once.
+    public var mostHandshakes = 0
+
+    /// The most payloads of one connection that waited to be read.
+    public var mostQueuedPayloads = 0
+
+    /// The most datagrams that waited for the socket.
+    public var mostQueuedDatagrams = 0
 
     /// Makes a value with all counts at zero.
     public init() {}
+
+    // MARK: Sums
+
+    /// Records that were dropped before OpenSSL saw them: junk, forgeries, or not fitting the state.
+    public var recordsDropped: Int { drops.records }
+
+    /// Payloads that were dropped because nobody read them in time.
+    public var payloadsDropped: Int { drops[.receiveQueueFull] }
+
+    /// Datagrams that came while the handshake waited for an answer of the application, more than are kept.
+    public var datagramsDroppedWhileWaiting: Int { drops[.waitingForApplication] }
+
+    /// Adds what `other` counted; of high-water marks the larger one stays.
+    public mutating func add(_ other: DtlsStatistics) {
+        datagramsReceived += other.datagramsReceived
+        bytesReceived += other.bytesReceived
+        datagramsSent += other.datagramsSent
+        bytesSent += other.bytesSent
+        payloadsReceived += other.payloadsReceived
+        payloadsSent += other.payloadsSent
+        handshakesStarted += other.handshakesStarted
+        handshakesCompleted += other.handshakesCompleted
+        handshakesResumed += other.handshakesResumed
+        handshakesFailed.merge(other.handshakesFailed, uniquingKeysWith: +)
+        retransmissions += other.retransmissions
+        cookiesSent += other.cookiesSent
+        drops.add(other.drops)
+        sendFailures += other.sendFailures
+        connectionsHandshaking += other.connectionsHandshaking
+        connectionsOpen += other.connectionsOpen
+        connectionsEvicted += other.connectionsEvicted
+        connectionsIdledOut += other.connectionsIdledOut
+        reconnections += other.reconnections
+        mostConnections = Swift.max(mostConnections, other.mostConnections)
+        mostHandshakes = Swift.max(mostHandshakes, other.mostHandshakes)
+        mostQueuedPayloads = Swift.max(mostQueuedPayloads, other.mostQueuedPayloads)
+        mostQueuedDatagrams = Swift.max(mostQueuedDatagrams, other.mostQueuedDatagrams)
+    }
 }

@@ -121,13 +121,13 @@ final class HelloReassemblyTests: XCTestCase {
 
     func testMessagesUnderWayAreBounded() throws {
         var gate = try DtlsHelloGate(now: start)
-        for number in 0..<(2 * HelloReassembly.maximumCount) {
+        for number in 0..<(2 * DtlsHelloGate.Limits().messages) {
             let source = [UInt8](repeating: UInt8(number & 0xFF), count: 16) + [UInt8(number >> 8), 0]
             let first = fragments(large, 500)[0]
             guard case .reply(let reply) = judge(&gate, first, from: source) else { return XCTFail("no reply") }
             _ = judge(&gate, fragments(large.answering(reply), 500)[0], from: source)
         }
-        XCTAssertEqual(gate.hellosUnderWay, HelloReassembly.maximumCount)
+        XCTAssertEqual(gate.hellosUnderWay, DtlsHelloGate.Limits().messages)
     }
 
     func testAMessageThatIsTooLongIsNotKept() throws {

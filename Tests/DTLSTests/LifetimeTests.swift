@@ -159,7 +159,11 @@ final class LifetimeTests: XCTestCase {
     func testAnAssociationThatWasJoinedIsNotClosedByTheOneThatLetGo() async throws {
         try await withDeadline(seconds: 60) {
             let silent = try RawSocket()
-            let endpoint = ClientEndpoint(socket: try .bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0)), logger: nil)
+            let endpoint = ClientEndpoint(
+                socket: try .bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0)),
+                queue: DtlsQueueLimits(),
+                logger: nil
+            )
             let target = ConnectTarget(context: try .preSharedKey(), serverName: nil)
             let closedWhileHeld = try await onThread {
                 let count = Lock(0)

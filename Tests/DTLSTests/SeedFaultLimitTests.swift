@@ -18,7 +18,7 @@ final class SeedFaultLimitTests: XCTestCase {
         try await withDeadline {
             let server = try await DtlsServer.onLoopback()
             let kernel = FullKernel()
-            let endpoint = ClientEndpoint(socket: try kernel.makeSocket(), logger: nil)
+            let endpoint = ClientEndpoint(socket: try kernel.makeSocket(), queue: DtlsQueueLimits(), logger: nil)
             let target = ConnectTarget(context: try .preSharedKey(), serverName: nil)
             let association = try endpoint.association(with: server.localAddress, target: target, timeout: nil)
             try await association.waitUntilOpen()

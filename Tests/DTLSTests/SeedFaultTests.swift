@@ -217,7 +217,11 @@ final class SeedFaultTests: XCTestCase {
     func testB08AFailureIsThrownAtTheReader() async throws {
         try await withDeadline {
             let silent = try RawSocket()
-            let endpoint = ClientEndpoint(socket: try .bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0)), logger: nil)
+            let endpoint = ClientEndpoint(
+                socket: try .bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0)),
+                queue: DtlsQueueLimits(),
+                logger: nil
+            )
             let association = try endpoint.association(
                 with: silent.address,
                 target: ConnectTarget(context: .preSharedKey(), serverName: nil),

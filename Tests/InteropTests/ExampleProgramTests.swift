@@ -47,6 +47,24 @@ final class ExampleProgramTests: XCTestCase {
         }
     }
 
+    func testEchoServerPrintsStatisticsAsJSON() async throws {
+        try await withDeadline { peers in
+            let (server, address) = try await peers.startEchoServer(Self.psk + ["--quiet", "--stats", "0.1"])
+            let exchange = ["--message", "one", "--replies", "1"]
+            let (status, output) = try await peers.runClient(address, Self.psk + exchange)
+            XCTAssertEqual(status, 0, output.standardErrorText)
+            try await server.wait(for: "\"handshakesCompleted\":1,")
+            let lines = server.output.standardOutputText.split(separator: "\n").dropFirst()
+            let line = try XCTUnwrap(lines.last { $0.hasSuffix("}") && $0.contains("\"handshakesCompleted\":1,") })
+            let json = try XCTUnwrap(JSONSerialization.jsonObject(with: Data(line.utf8)) as? [String: Any])
+            XCTAssertEqual(json["cookiesSent"] as? Int, 1)
+            XCTAssertEqual((json["drops"] as? [String: Int])?.count, DtlsDropReason.allCases.count)
+            for line in lines.dropLast() {
+                XCTAssertNotNil(try? JSONSerialization.jsonObject(with: Data(line.utf8)), String(line))
+            }
+        }
+    }
+
     func testEchoServerAnswersGnuTLSOverIPv6() async throws {
         try await withDeadline { peers in
             let (server, address) = try await peers.startEchoServer(at: "::1", Self.psk + ["--quiet"])

@@ -3,9 +3,12 @@ import DequeModule
 /// Connections whose handshake is finished, and those who wait for them.
 final class AcceptQueue: Sendable {
     /// How many connections wait for the application; one more is closed.
-    static let maximumCount = 4_096
-
+    private let maximumCount: Int
     private let state = Lock(State())
+
+    init(maximumCount: Int) {
+        self.maximumCount = maximumCount
+    }
 
     private struct State {
         var connections = Deque<DtlsConnection>()
@@ -20,7 +23,7 @@ final class AcceptQueue: Sendable {
             if state.hasEnded { return false }
             waiter = state.waiters.popFirst()
             if waiter == nil {
-                guard state.connections.count < Self.maximumCount else { return false }
+                guard state.connections.count < maximumCount else { return false }
                 state.connections.append(connection)
             }
             return true

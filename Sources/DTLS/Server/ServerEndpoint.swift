@@ -4,31 +4,63 @@ import Logging
 final class ServerEndpoint: AssociationOwner {
     let loop: SocketLoop
     let logger: Logger?
-    let accepted = AcceptQueue()
-    private let state: Lock<State>
+    let accepted: AcceptQueue
+    let limits: DtlsServerLimits
+    let admitsAddress: (@Sendable (DtlsAddress) -> Bool)?
+    let state: Lock<State>
 
-    private struct State: ~Copyable {
+    struct State: ~Copyable {
         var gate: DtlsHelloGate
         /// For handshakes that begin now.
         var context: DtlsServerContext
-        var admission = HandshakeAdmission()
+        var admission: HandshakeAdmission
+        var cookieRate: PrefixRateLimiter?
+        var handshakeRate: PrefixRateLimiter?
         var table = ConnectionTable<Association>()
+        var silence = SilenceOrder()
+        var counters = EndpointCounters()
+        var drainers = Waiters<Bool>()
+        var isDraining = false
         var isClosed = false
-        var datagramsDropped = 0
     }
 
-    init(socket: UDPSocket, gate: consuming DtlsHelloGate, context: DtlsServerContext, logger: Logger?) {
+    init(
+        socket: UDPSocket,
+        gate: consuming DtlsHelloGate,
+        context: DtlsServerContext,
+        limits: DtlsServerLimits,
+        admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
+        logger: Logger?
+    ) {
         loop = SocketLoop(socket: socket, label: "swift-dtls.server")
+        accepted = AcceptQueue(maximumCount: limits.waitingConnections)
+        self.limits = limits
+        self.admitsAddress = admitsAddress
         self.logger = logger
-        state = Lock(State(gate: gate, context: context))
+        let now = ContinuousClock.now
+        state = Lock(
+            State(
+                gate: gate,
+                context: context,
+                admission: HandshakeAdmission(
+                    maximum: limits.handshakes,
+                    maximumPerPrefix: limits.handshakesPerPrefix
+                ),
+                cookieRate: limits.cookieRatePerPrefix.map { PrefixRateLimiter($0, now: now) },
+                handshakeRate: limits.handshakeRatePerPrefix.map { PrefixRateLimiter($0, now: now) }
+            )
+        )
         loop.start(self)
     }
 
     func close() {
+        var drainers: [CheckedContinuation<Bool, Never>] = []
         let associations = state.withLock { state -> [Association] in
             state.isClosed = true
+            drainers = state.drainers.removeAll()
             return state.table.all
         }
+        for drainer in drainers { drainer.resume(returning: true) }
         let waiting = accepted.end()
         for association in associations { association.close() }
         for connection in waiting { connection.close() }
@@ -55,6 +87,33 @@ final class ServerEndpoint: AssociationOwner {
         }
         return count
     }
+
+    /// The sums over everything, and what there is now.
+    var statistics: DtlsStatistics {
+        let (counters, associations) = state.withLock { ($0.counters, $0.table.all) }
+        return counters.statistics(associations, backlogHighWater: loop.socket.counters.mostQueued)
+    }
+
+    /// Lets nobody new in, and waits until everyone has gone. Returns `false` when the task was cancelled before.
+    func drain() async -> Bool {
+        let id = state.withLock { state in
+            state.isDraining = true
+            return state.drainers.makeID()
+        }
+        return await waitInLine { continuation in
+            state.withLock { state in
+                if Task.isCancelled { return false }
+                if state.isClosed || state.table.count == 0 { return true }
+                state.drainers.add(id, continuation)
+                return nil
+            }
+        } withdraw: {
+            self.state.withLock { $0.drainers.remove(id) }?.resume(returning: false)
+        }
+    }
+
+    /// How many associations there are, handshakes included.
+    var connectionCount: Int { state.withLock { $0.table.all.count } }
 
     // MARK: AssociationOwner
 
@@ -103,6 +162,7 @@ final class ServerEndpoint: AssociationOwner {
     func associationOpened(_ association: Association) {
         let replaced = state.withLock { state -> Association? in
             state.admission.handshakeEnded(association)
+            state.silence.add(association, now: .now)
             return state.table.promote(association, for: association.peer)
         }
         replaced?.abandon()
@@ -119,134 +179,15 @@ final class ServerEndpoint: AssociationOwner {
     }
 
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
-        state.withLock { state in
+        let statistics = association.statistics
+        let drainers = state.withLock { state -> [CheckedContinuation<Bool, Never>] in
             state.admission.handshakeEnded(association)
+            state.silence.remove(association)
             state.table.remove(association, for: association.peer)
+            state.counters.associationEnded(statistics, reason)
+            return state.table.count == 0 ? state.drainers.removeAll() : []
         }
+        for drainer in drainers { drainer.resume(returning: true) }
         logger?.debug("connection ended", metadata: ["peer": "\(association.peer)", "reason": "\(reason)"])
-    }
-}
-
-// MARK: - Datagrams
-
-extension ServerEndpoint: SocketLoopHandler {
-    /// What to do about a datagram.
-    private enum Route {
-        case drop
-        case deliver(Association, also: Association?)
-        case reply([UInt8], DtlsCapture?)
-        case admit(DtlsClientHello, DtlsServerContext)
-    }
-
-    func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
-        switch route(datagram, from: source, now: now) {
-        case .drop:
-            break
-        case .deliver(let association, let other):
-            association.receive(datagram, now: now)
-            other?.receive(datagram, now: now)
-        case .reply(let reply, let capture):
-            reply.withUnsafeBytes { bytes in
-                // A cookie that is lost comes again with the next hello.
-                _ = loop.socket.send(bytes, to: source)
-                capture?.record(datagram, from: source.endpointName, to: ownName)
-                capture?.record(bytes, from: ownName, to: source.endpointName)
-            }
-        case .admit(let hello, let context):
-            context.configuration.capture?.record(datagram, from: source.endpointName, to: ownName)
-            admit(hello, from: source, context)
-        }
-    }
-
-    private func route(
-        _ datagram: UnsafeRawBufferPointer,
-        from source: DtlsAddress,
-        now: ContinuousClock.Instant
-    ) -> Route {
-        state.withLock { state -> Route in
-            guard !state.isClosed else { return .drop }
-            let entry = state.table[source]
-            let route: Route
-            if DtlsHelloGate.startsWithClientHello(datagram.bytes) {
-                var peer: [UInt8] = []
-                source.appendBytes(to: &peer)
-                switch state.gate.judge(datagram.bytes, from: peer, now: now) {
-                case .ignore: route = .drop
-                case .reply(let reply): route = .reply(reply, state.context.configuration.capture)
-                case .accept(let hello): route = Self.route(hello, entry: entry, state.context)
-                }
-            } else if let entry {
-                route = Self.route(to: entry)
-            } else {
-                route = .drop
-            }
-            if case .drop = route { state.datagramsDropped += 1 }
-            return route
-        }
-    }
-
-    /// Datagrams of a peer that is starting anew go to both of its associations: what is in clear concerns the new one alone, which
-    /// the engines see to, and what is sealed opens in one of them only.
-    private static func route(to entry: ConnectionTable<Association>.Entry) -> Route {
-        .deliver(entry.current, also: entry.candidate)
-    }
-
-    private static func route(
-        _ hello: DtlsClientHello,
-        entry: ConnectionTable<Association>.Entry?,
-        _ context: DtlsServerContext
-    ) -> Route {
-        for association in [entry?.candidate, entry?.current].compactMap({ $0 }) {
-            guard let known = association.clientHello, known.isRepetition(of: hello) else { continue }
-            // A hello that came twice: OpenSSL repeats nothing for it, but drops it well; an open association need not see it.
-            return .drop
-        }
-        return .admit(hello, context)
-    }
-
-    private func admit(_ hello: DtlsClientHello, from source: DtlsAddress, _ context: DtlsServerContext) {
-        let association: Association
-        do throws(DtlsError) {
-            let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
-            engine.flow = (ownName, source.endpointName)
-            association = Association(
-                engine: engine,
-                peer: source,
-                owner: self,
-                clientHello: hello,
-                serverContext: context
-            )
-        } catch {
-            logger?.error("no association could be made", metadata: ["peer": "\(source)", "error": "\(error)"])
-            return
-        }
-        var displaced: Association?
-        let isAdmitted = state.withLock { state -> Bool in
-            guard !state.isClosed, state.admission.admit(association) else { return false }
-            switch state.table[source] {
-            case nil:
-                state.table.insert(association, for: source)
-            case let entry? where entry.current.connectionState == .handshaking:
-                // The peer gave its first attempt up.
-                displaced = entry.current
-                state.table.insert(association, for: source)
-            case .some:
-                displaced = state.table.setCandidate(association, for: source)
-            }
-            return true
-        }
-        displaced?.abandon()
-        if isAdmitted {
-            association.start()
-        } else {
-            logger?.warning("a handshake was refused: too many are under way", metadata: ["peer": "\(source)"])
-        }
-    }
-
-    private var ownName: DtlsEndpointName { loop.socket.localAddress.endpointName }
-
-    func socketFailed(_ error: DtlsError) {
-        logger?.error("the server's socket failed", metadata: ["error": "\(error)"])
-        close()
     }
 }

@@ -111,6 +111,9 @@ extension DtlsAddress {
         return DtlsEndpointName(address: Array(isIPv4 ? bytes[12..<16] : bytes[..<16]), port: port)
     }
 
+    /// What ``AddressPrefix`` takes of the address: the first three bytes of IPv4, the first eight of IPv6.
+    var prefixBits: UInt64 { isIPv4 ? low >> 8 & 0xFF_FFFF : high }
+
     /// How many bytes ``appendBytes(to:)`` appends.
     static let byteCount = 18
 

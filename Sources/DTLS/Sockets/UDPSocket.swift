@@ -54,6 +54,8 @@ final class UDPSocket: Sendable {
         var queued: UInt64 = 0
         var dropped: UInt64 = 0
         var failed: UInt64 = 0
+        /// The most that waited in the backlog at once.
+        var mostQueued = 0
     }
 
     /// Stands in for the kernel in tests.
@@ -165,6 +167,7 @@ extension UDPSocket {
                 return (.dropped, nil)
             }
             state.counters.queued += 1
+            state.counters.mostQueued = max(state.counters.mostQueued, state.backlog.count)
             return (.queued, wasEmpty ? state.backlogHandler : nil)
         }
         backlogHandler?()

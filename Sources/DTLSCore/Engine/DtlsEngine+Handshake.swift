@@ -65,6 +65,8 @@ extension DtlsEngine {
         )
         self.negotiated = negotiated
         guard lifecycle.finish() else { return }
+        statistics.handshakesCompleted = 1
+        if negotiated.isResumed { statistics.handshakesResumed = 1 }
         if let overhead = negotiated.cipherSuite.sealedOverhead {
             filter.minimumSealedLength = overhead
             maximumPayloadSize = Swift.min(16_384, bio.mtu - RecordHeader.size - overhead)
@@ -167,7 +169,7 @@ extension DtlsEngine {
     /// Keeps a datagram until the application has answered. Returns whether it does.
     func hold(_ datagram: UnsafeRawBufferPointer) -> Bool {
         guard heldDatagrams.count < Self.maximumHeldDatagrams, datagram.count <= Self.maximumHeldBytes else {
-            statistics.datagramsDroppedWhileWaiting += 1
+            statistics.drops[.waitingForApplication] += 1
             return false
         }
         heldDatagrams.append(HeldDatagram(bytes: Array(datagram), isWhole: true))

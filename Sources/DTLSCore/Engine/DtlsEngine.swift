@@ -139,6 +139,7 @@ extension DtlsEngine {
     /// waits for one. A second call does nothing.
     public func start(now: ContinuousClock.Instant = .now) {
         guard lifecycle.start() else { return }
+        statistics.handshakesStarted = 1
         handshakeDeadline = now + handshakeTimeout
         if let hello {
             if asksBeforeHello(hello) {
@@ -162,6 +163,7 @@ extension DtlsEngine {
 
     package func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
         statistics.datagramsReceived += 1
+        statistics.bytesReceived += datagram.count
         guard lifecycle.isHandshaking || lifecycle.isOpen else { return }
         let isHeld = question != nil ? hold(datagram) : process(datagram, now: now)
         finishInput(now: now)
@@ -220,10 +222,15 @@ extension DtlsEngine {
 
     /// Ends the association: an open one with close_notify, of which ``drainOutbound(_:)`` hands out the datagram.
     public func close() {
+        close(as: .closedLocally)
+    }
+
+    /// Ends the association for a reason of this side's own.
+    package func close(as reason: DtlsCloseReason) {
         if lifecycle.isOpen { _ = records.perform(.shutdown) }
         tellPeerOfUnexposedEnd()
         bio.endFlight()
-        end(.closedLocally)
+        end(reason)
     }
 
     /// A client whose certificates the application has not judged yet believes itself connected.
@@ -248,6 +255,7 @@ extension DtlsEngine {
 
     package func drainOutboundBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
         statistics.datagramsSent += bio.outbound.count
+        statistics.bytesSent += bio.outbound.byteCount
         if let capture = context.configuration.capture {
             bio.outbound.drain { datagram in
                 capture.record(datagram, from: ownName, to: peerName)
@@ -312,9 +320,13 @@ extension DtlsEngine {
             findings = RecordFilter.Findings()
             slices.append(0..<datagram.count)
         } else {
+            // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations (CVE-2026-75806).
+            if lifecycle.isHandshaking, let overhead = callbacks.sealedOverhead(of: records.cipher) {
+                filter.minimumSealedLength = overhead
+            }
             findings = filter.sift(datagram, isOpen: lifecycle.isOpen, into: &slices)
         }
-        statistics.recordsDropped += findings.dropped
+        if let drops = findings.drops { statistics.drops.add(drops) }
         if filter.heldAlert != nil, heldAlert == nil {
             alertDeadline = now + context.configuration.retransmission.initialTimeout
         }
@@ -380,7 +392,13 @@ extension DtlsEngine {
     /// Ends the association, once.
     func end(_ reason: DtlsCloseReason) {
         collectFromCallbacks()
+        let wasHandshaking = lifecycle.isHandshaking
         guard lifecycle.end(reason) else { return }
+        if wasHandshaking {
+            var code = DtlsError.Code.connectionClosed
+            if case .failed(let error) = reason { code = error.code }
+            statistics.handshakesFailed[code, default: 0] += 1
+        }
         heldDatagrams = []
         question = nil
         retransmissionDeadline = nil

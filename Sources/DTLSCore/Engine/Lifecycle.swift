@@ -60,6 +60,12 @@ public enum DtlsCloseReason: Sendable, Hashable, CustomStringConvertible {
     /// The peer started anew from the same address, and its new association has taken this one's place (RFC 6347 §4.2.8).
     case replacedByPeer
 
+    /// Neither side sent anything for longer than the server's limits allow.
+    case idle
+
+    /// The server needed its place for another peer.
+    case evicted
+
     /// It failed.
     case failed(DtlsError)
 
@@ -69,6 +75,8 @@ public enum DtlsCloseReason: Sendable, Hashable, CustomStringConvertible {
         case .closedLocally: "closed by this side"
         case .closedByPeer: "closed by the peer"
         case .replacedByPeer: "replaced by a new association of the peer"
+        case .idle: "closed because it was idle"
+        case .evicted: "closed to make room for others"
         case .failed(let error): error.description
         }
     }

@@ -32,9 +32,17 @@ struct RecordFilter {
 
     /// What ``sift(_:isOpen:into:)`` found.
     struct Findings {
-        var dropped = 0
+        /// What was dropped; `nil` when nothing was.
+        var drops: DtlsDrops?
         var hasHandshake = false
         var hasSealed = false
+
+        mutating func drop(_ reason: DtlsDropReason) {
+            drops = drops ?? DtlsDrops()
+            drops?[reason] += 1
+        }
+
+        var dropped: Int { drops?.total ?? 0 }
     }
 
     mutating func sift(_ datagram: UnsafeRawBufferPointer, isOpen: Bool, into slices: inout Slices) -> Findings {
@@ -42,15 +50,21 @@ struct RecordFilter {
         var offset = 0
         while offset < datagram.count {
             guard let header = RecordHeader(datagram, at: offset) else {
-                findings.dropped += 1
+                findings.drop(.malformedRecord)
                 break
             }
             let end = offset + RecordHeader.size + header.length
-            let passes =
-                header.epoch == 0
-                ? !isOpen && passesInClear(header, datagram, bodyAt: offset + RecordHeader.size, &findings)
-                : passesSealed(header, isOpen: isOpen, &findings)
-            if passes {
+            let reason: DtlsDropReason? =
+                if header.epoch != 0 {
+                    objectionToSealed(header, isOpen: isOpen, &findings)
+                } else if isOpen {
+                    .clearRecordWhenOpen
+                } else {
+                    objectionInClear(header, datagram, bodyAt: offset + RecordHeader.size, &findings)
+                }
+            if let reason {
+                findings.drop(reason)
+            } else {
                 // Neighbours pass as one piece, as large as OpenSSL's read buffer takes it.
                 if let last = slices.indices.last, slices[last].upperBound == offset,
                     end - slices[last].lowerBound <= Self.maximumSlice
@@ -59,30 +73,31 @@ struct RecordFilter {
                 } else {
                     slices.append(offset..<end)
                 }
-            } else {
-                findings.dropped += 1
             }
             offset = end
         }
-        if datagram.isEmpty { findings.dropped += 1 }
+        if datagram.isEmpty { findings.drop(.malformedRecord) }
         return findings
     }
 
-    private mutating func passesInClear(
+    /// Why a record in clear may not pass; `nil` when it may.
+    private mutating func objectionInClear(
         _ header: RecordHeader,
         _ datagram: UnsafeRawBufferPointer,
         bodyAt start: Int,
         _ findings: inout Findings
-    ) -> Bool {
+    ) -> DtlsDropReason? {
         switch header.contentType {
         case ContentType.handshake:
-            guard isWellFormedHandshake(datagram, start..<(start + header.length)) else { return false }
+            guard isWellFormedHandshake(datagram, start..<(start + header.length)) else {
+                return .improperHandshakeMessage
+            }
             findings.hasHandshake = true
-            return true
+            return nil
         case ContentType.changeCipherSpec:
-            return header.length == 1 && datagram[start] == 1
+            return header.length == 1 && datagram[start] == 1 ? nil : .malformedRecord
         case ContentType.alert:
-            guard header.length == 2 else { return false }
+            guard header.length == 2 else { return .malformedRecord }
             // close_notify ends a handshake as well. Other warnings have no consequence.
             let isClose = datagram[start + 1] == DtlsAlertDescription.closeNotify.rawValue
             if datagram[start] == DtlsAlert.Level.fatal.rawValue || isClose {
@@ -91,10 +106,10 @@ struct RecordFilter {
                     code: DtlsAlertDescription(rawValue: datagram[start + 1])
                 )
             }
-            return false
+            return .clearAlert
         default:
             // Application data in clear is never anyone's.
-            return false
+            return .clearData
         }
     }
 
@@ -135,17 +150,23 @@ struct RecordFilter {
         }
     }
 
-    private mutating func passesSealed(_ header: RecordHeader, isOpen: Bool, _ findings: inout Findings) -> Bool {
-        guard header.epoch == 1, header.length >= minimumSealedLength else { return false }
+    /// Why a sealed record may not pass; `nil` when it may.
+    private mutating func objectionToSealed(
+        _ header: RecordHeader,
+        isOpen: Bool,
+        _ findings: inout Findings
+    ) -> DtlsDropReason? {
+        guard header.epoch == 1 else { return .improperSealedRecord }
+        guard header.length >= minimumSealedLength else { return .undersizedRecord }
         guard (ContentType.changeCipherSpec...ContentType.applicationData).contains(header.contentType) else {
-            return false
+            return .improperSealedRecord
         }
         if !isOpen {
-            guard earlyRecords < Self.maximumEarlyRecords else { return false }
+            guard earlyRecords < Self.maximumEarlyRecords else { return .earlyRecordLimit }
             earlyRecords += 1
             findings.hasSealed = true
         }
-        return true
+        return nil
     }
 
     /// Forgets a held alert, because the peer went on with the handshake.

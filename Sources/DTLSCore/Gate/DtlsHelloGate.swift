@@ -5,8 +5,8 @@
 /// ``DtlsHelloGate/startsWithClientHello(_:)`` is true. It makes no OpenSSL object, keeps nothing that belongs to a source without a
 /// valid cookie, and never answers with more bytes than came in.
 ///
-/// A hello in fragments passes too: its first fragment is answered and must bring the cookie back, and only then are its parts kept, of up
-/// to 128 messages of up to 8,192 bytes for up to 5 seconds.
+/// A hello in fragments passes too: its first fragment is answered and must bring the cookie back, and only then are its parts kept, within
+/// ``Limits``.
 ///
 /// It is a value for one thread at a time; `DtlsServer` has its own.
 public struct DtlsHelloGate: ~Copyable, Sendable {
@@ -20,17 +20,70 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         case accept(DtlsClientHello)
     }
 
-    private var cookies: HelloCookie
-    private var reassembly = HelloReassembly()
+    /// How much a gate keeps of hellos in fragments, which come when a client's MTU is small or its key shares are large.
+    public struct Limits: Sendable, Hashable {
+        /// How many such hellos may be under way: 1 to 65,536. One more takes the place of the oldest. Default: 128.
+        public var messages = 128
+        /// How long one may be, in bytes: 512 to 16,384, which is what the engine takes. Default: 8,192.
+        public var messageLength = 8_192
+        /// How long one may be under way: above zero. Default: 5 seconds.
+        public var lifetime = Duration.seconds(5)
 
-    /// Makes a gate with a random secret.
-    ///
-    /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when the system has no randomness.
-    public init(now: ContinuousClock.Instant = .now) throws(DtlsError) {
-        cookies = try HelloCookie(now: now)
+        /// Makes limits with the default values: about two megabytes at the most.
+        public init() {}
+
+        package func validate() throws(DtlsError) {
+            guard (1...65_536).contains(messages), (512...16_384).contains(messageLength), lifetime > .zero else {
+                let message =
+                    "\(messages) hellos in fragments of \(messageLength) bytes for \(lifetime) are out of range"
+                throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+            }
+        }
     }
 
-    /// How many hellos in fragments are under way, of sources that have brought a valid cookie: up to 128.
+    private var cookies: HelloCookie
+    private var reassembly: HelloReassembly
+    private let limits: Limits
+
+    /// Makes a gate.
+    ///
+    /// - Parameters:
+    ///   - limits: How much it keeps of hellos in fragments.
+    ///   - secrets: Secrets that hosts share; `nil` for a random one of this gate's own, replaced every minute. Default: `nil`.
+    ///   - now: The time.
+    /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when the system has no randomness,
+    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for limits out of their range.
+    public init(
+        limits: Limits = Limits(),
+        secrets: DtlsCookieSecrets? = nil,
+        now: ContinuousClock.Instant = .now
+    ) throws(DtlsError) {
+        try limits.validate()
+        let cookies = try HelloCookie(shared: secrets, now: now)
+        self.cookies = cookies
+        self.limits = limits
+        reassembly = HelloReassembly(limits)
+    }
+
+    /// Whether a ClientHello, or its first fragment, brings a cookie, good or bad. A server may want to bound how many it answers that
+    /// bring none.
+    public static func carriesCookie(_ datagram: RawSpan) -> Bool {
+        guard startsWithClientHello(datagram) else { return false }
+        return datagram.withUnsafeBytes { bytes in
+            guard let header = RecordHeader(bytes, at: 0),
+                let fragment = HandshakeFragment(
+                    bytes,
+                    at: RecordHeader.size,
+                    end: RecordHeader.size + header.length
+                )
+            else { return false }
+            // A later fragment counts as one: nothing is sent for it.
+            guard fragment.fragmentOffset == 0 else { return true }
+            return ClientHelloStart(bytes, fragment.body).map { !$0.cookie.isEmpty } ?? false
+        }
+    }
+
+    /// How many hellos in fragments are under way, of sources that have brought a valid cookie: up to ``Limits/messages``.
     public var hellosUnderWay: Int { reassembly.count }
 
     /// Whether the datagram starts with a ClientHello in clear, or a fragment of one.
@@ -57,7 +110,7 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         cookies.rotate(now: now)
         // A copy, because a closure cannot capture an inout self; it is put back below.
         var reassembly = self.reassembly
-        self.reassembly = HelloReassembly()
+        self.reassembly = HelloReassembly(limits)
         let verdict = datagram.withUnsafeBytes { bytes in
             do throws(ClientHelloLayout.Problem) {
                 return judge(try ClientHelloLayout(bytes), in: bytes, from: source)

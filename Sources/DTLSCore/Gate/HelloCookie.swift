@@ -2,8 +2,8 @@ import COpenSSL
 
 /// Cookies that bind an address to a ClientHello under a secret (RFC 6347 §4.2.1).
 ///
-/// The secret is random and changes with time; cookies made with the one before are still good, so that a rotation between the
-/// two hellos of a client is not noticed.
+/// A secret of its own is random and changes with time; cookies made with the one before are still good, so that a rotation between the
+/// two hellos of a client is not noticed. Secrets that hosts share change when the application says so.
 struct HelloCookie {
     /// 16 bytes: more could make an answer larger than the shortest hello.
     static let length = 16
@@ -11,32 +11,36 @@ struct HelloCookie {
     /// How long one secret makes cookies.
     static let rotationInterval = Duration.seconds(60)
 
-    private var current: [UInt8]
-    private var previous: [UInt8]
+    private let shared: DtlsCookieSecrets?
+    private var current: DtlsSecretBytes
+    private var previous: DtlsSecretBytes
     private var rotatesAt: ContinuousClock.Instant
 
-    init(now: ContinuousClock.Instant) throws(DtlsError) {
-        current = try RandomBytes.array(32)
-        previous = try RandomBytes.array(32)
+    init(shared: DtlsCookieSecrets? = nil, now: ContinuousClock.Instant) throws(DtlsError) {
+        self.shared = shared
+        current = try DtlsCookieSecrets.randomSecret()
+        previous = try DtlsCookieSecrets.randomSecret()
         rotatesAt = now + Self.rotationInterval
     }
 
     /// Takes a new secret if it is time.
     mutating func rotate(now: ContinuousClock.Instant) {
-        guard now >= rotatesAt, let fresh = try? RandomBytes.array(32) else { return }
+        guard shared == nil, now >= rotatesAt, let fresh = try? DtlsCookieSecrets.randomSecret() else { return }
         // After a long silence the previous secret is as old as the current one: neither may be valid.
         previous = now >= rotatesAt + Self.rotationInterval ? fresh : current
         current = fresh
         rotatesAt = now + Self.rotationInterval
     }
 
+    private var secrets: [DtlsSecretBytes] { shared?.secrets ?? [current, previous] }
+
     func make(for input: [UInt8]) -> [UInt8]? {
-        Self.authenticate(input, with: current)
+        secrets.first.flatMap { Self.authenticate(input, with: $0) }
     }
 
     func verify(_ cookie: UnsafeRawBufferPointer, for input: [UInt8]) -> Bool {
         guard cookie.count == Self.length else { return false }
-        for secret in [current, previous] {
+        for secret in secrets {
             if let expected = Self.authenticate(input, with: secret),
                 CRYPTO_memcmp(expected, cookie.baseAddress, Self.length) == 0
             {
@@ -46,12 +50,12 @@ struct HelloCookie {
         return false
     }
 
-    private static func authenticate(_ input: [UInt8], with secret: [UInt8]) -> [UInt8]? {
+    private static func authenticate(_ input: [UInt8], with secret: DtlsSecretBytes) -> [UInt8]? {
         var digest = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
         var count: UInt32 = 0
-        guard HMAC(EVP_sha256(), secret, Int32(secret.count), input, input.count, &digest, &count) != nil,
-            count >= length
-        else { return nil }
-        return Array(digest[..<length])
+        let isDone = secret.withUnsafeBytes { key in
+            HMAC(EVP_sha256(), key.baseAddress, Int32(key.count), input, input.count, &digest, &count) != nil
+        }
+        return isDone && count >= length ? Array(digest[..<length]) : nil
     }
 }

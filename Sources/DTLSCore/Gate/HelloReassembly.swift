@@ -3,14 +3,11 @@
 /// An entry is made only for a first fragment whose cookie is valid, so a forged source never takes one; and there is a limit to their
 /// number, size and time, so that real ones cannot take more than about a megabyte.
 struct HelloReassembly {
-    /// Of a message, in bytes.
-    static let maximumMessageLength = 8_192
+    private let limits: DtlsHelloGate.Limits
 
-    /// Of messages under way. The oldest gives way to a new one.
-    static let maximumCount = 128
-
-    /// How long a message may be under way.
-    static let lifetime = Duration.seconds(5)
+    init(_ limits: DtlsHelloGate.Limits) {
+        self.limits = limits
+    }
 
     private struct Entry {
         let messageSequence: UInt16
@@ -32,14 +29,14 @@ struct HelloReassembly {
         recordSequenceNumber: UInt64,
         now: ContinuousClock.Instant
     ) {
-        guard fragment.messageLength <= Self.maximumMessageLength else { return }
+        guard fragment.messageLength <= limits.messageLength else { return }
         if let entry = entries[source], entry.messageSequence == fragment.messageSequence,
             entry.bytes.count == fragment.messageLength, entry.expiresAt > now
         {
             return
         }
         entries = entries.filter { $0.value.expiresAt > now }
-        if entries.count >= Self.maximumCount, entries[source] == nil,
+        if entries.count >= limits.messages, entries[source] == nil,
             let oldest = entries.min(by: { $0.value.expiresAt < $1.value.expiresAt })?.key
         {
             entries[oldest] = nil
@@ -47,7 +44,7 @@ struct HelloReassembly {
         entries[source] = Entry(
             messageSequence: fragment.messageSequence,
             recordSequenceNumber: recordSequenceNumber,
-            expiresAt: now + Self.lifetime,
+            expiresAt: now + limits.lifetime,
             bytes: [UInt8](repeating: 0, count: fragment.messageLength),
             isPresent: [Bool](repeating: false, count: fragment.messageLength),
             missing: fragment.messageLength

@@ -46,6 +46,18 @@ final class CallbackState {
     /// What a store had under the ID that the client offered.
     var offeredSession: DtlsSecretBytes?
 
+    /// The suite of which ``sealedOverhead(of:)`` was asked last, and the answer.
+    private var knownSuite: (pointer: OpaquePointer, overhead: Int?)?
+
+    /// What records of a suite are longer than their payload, in bytes. OpenSSL's suites are constants, so their pointers stand for them.
+    func sealedOverhead(of cipher: OpaquePointer?) -> Int? {
+        guard let cipher else { return nil }
+        if let knownSuite, knownSuite.pointer == cipher { return knownSuite.overhead }
+        let overhead = DtlsCipherSuite(cipher).sealedOverhead
+        knownSuite = (cipher, overhead)
+        return overhead
+    }
+
     init(context: DtlsEngineContext) {
         self.context = context
         identity = context.configuration.identity

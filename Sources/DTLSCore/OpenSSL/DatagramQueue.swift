@@ -10,6 +10,7 @@ struct DatagramQueue {
 
     var isEmpty: Bool { ends.isEmpty }
     var count: Int { ends.count }
+    var byteCount: Int { bytes.count }
 
     /// Adds a datagram.
     mutating func append(_ datagram: UnsafeRawBufferPointer) {

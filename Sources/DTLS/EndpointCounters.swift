@@ -1,0 +1,50 @@
+/// What a client or a server has counted beside its live associations: what belonged to none of them, and the sums of those that have ended.
+struct EndpointCounters: Sendable {
+    private var sums = DtlsStatistics()
+
+    mutating func received(_ bytes: Int) {
+        sums.datagramsReceived += 1
+        sums.bytesReceived += bytes
+    }
+
+    mutating func dropped(_ reason: DtlsDropReason) {
+        sums.drops[reason] += 1
+    }
+
+    /// A cookie went to a stranger.
+    mutating func sentCookie(_ bytes: Int) {
+        sums.cookiesSent += 1
+        sums.datagramsSent += 1
+        sums.bytesSent += bytes
+    }
+
+    mutating func associationEnded(_ statistics: DtlsStatistics, _ reason: DtlsCloseReason) {
+        add(statistics, to: &sums)
+        switch reason {
+        case .evicted: sums.connectionsEvicted += 1
+        case .idle: sums.connectionsIdledOut += 1
+        default: break
+        }
+    }
+
+    mutating func connections(_ count: Int, handshakes: Int) {
+        sums.mostConnections = Swift.max(sums.mostConnections, count)
+        sums.mostHandshakes = Swift.max(sums.mostHandshakes, handshakes)
+    }
+
+    /// The whole, with the associations that live.
+    func statistics(_ live: [Association], backlogHighWater: Int) -> DtlsStatistics {
+        var whole = sums
+        for association in live { add(association.statistics, to: &whole) }
+        whole.mostQueuedDatagrams = backlogHighWater
+        return whole
+    }
+
+    /// Datagrams that came are counted where they come, not once more by their association.
+    private func add(_ statistics: DtlsStatistics, to whole: inout DtlsStatistics) {
+        var statistics = statistics
+        statistics.datagramsReceived = 0
+        statistics.bytesReceived = 0
+        whole.add(statistics)
+    }
+}

@@ -1,0 +1,113 @@
+public import DTLSCore
+
+/// How much of a server its peers may take.
+///
+/// The defaults suit a server on the open Internet with a few gigabytes of memory. A connection costs some 40 to 120 kB, depending on OpenSSL's
+/// version.
+public struct DtlsServerLimits: Sendable, Hashable {
+    /// How many connections there may be, handshakes under way included: 1 or more. Default: 20,000.
+    ///
+    /// When they are all there, a newcomer takes the place of the connection that has been silent longest, if that is stale
+    /// (``staleAfter``); otherwise the newcomer's hello is dropped and counted as ``DtlsDropReason/connectionLimit``.
+    public var connections = 20_000
+
+    /// How long a connection must have been silent in both directions to give way to another peer. Default: 30 minutes.
+    public var staleAfter = Duration.seconds(1_800)
+
+    /// How long a connection may be silent in both directions before it is closed, with the reason ``DtlsCloseReason/idle``; `nil`: for ever.
+    /// Default: `nil`, because devices may sleep for weeks.
+    ///
+    /// Only authentic records of the peer and own sends end a silence. A peer that vanished without close_notify (which may be lost) is noticed
+    /// only by this, or when its place is needed.
+    public var idleTimeout: Duration?
+
+    /// How many handshakes may be under way: 1 or more. Default: 10,000.
+    ///
+    /// One more takes the place of the oldest, so that handshakes that nobody goes on with keep no newcomer out.
+    public var handshakes = 10_000
+
+    /// How many of them may be with addresses of one prefix (/24 of IPv4, /64 of IPv6): 1 or more. Default: 5,000.
+    public var handshakesPerPrefix = 5_000
+
+    /// How many handshakes may begin from one prefix; `nil`: any number. Default: 500 a second, 2,000 at once.
+    ///
+    /// Only hellos with a valid cookie count, so nobody can use up the share of others.
+    public var handshakeRatePerPrefix: DtlsRate? = DtlsRate(perSecond: 500, burst: 2_000)
+
+    /// How many hellos without a valid cookie are answered for one prefix; `nil`: any number. Default: 1,000 a second, 4,000 at once.
+    ///
+    /// It bounds what a server can be made to send to somebody whose address is forged. The answer is never larger than the hello.
+    public var cookieRatePerPrefix: DtlsRate? = DtlsRate(perSecond: 1_000, burst: 4_000)
+
+    /// How many connections wait to be taken from the server's sequence; one more is closed. 1 or more. Default: 4,096.
+    public var waitingConnections = 4_096
+
+    /// How much of what a peer sent waits to be read, for each connection.
+    public var queue = DtlsQueueLimits()
+
+    /// How many hellos in fragments may be under way, and how large.
+    public var fragmentedHellos = DtlsHelloGate.Limits()
+
+    /// Makes limits with the default values.
+    public init() {}
+
+    func validate() throws(DtlsError) {
+        let problem: String? =
+            if connections < 1 || handshakes < 1 || handshakesPerPrefix < 1 || waitingConnections < 1 {
+                "a number of connections or handshakes is below 1"
+            } else if staleAfter < .zero || (idleTimeout ?? .seconds(1)) <= .zero {
+                "staleAfter is below zero, or idleTimeout not above it"
+            } else {
+                nil
+            }
+        if let problem {
+            throw DtlsError(.invalidConfiguration, phase: .configuration, "DtlsServerLimits: \(problem)")
+        }
+        try handshakeRatePerPrefix?.validate()
+        try cookieRatePerPrefix?.validate()
+        try queue.validate()
+        try fragmentedHellos.validate()
+    }
+}
+
+/// A rate with room for bursts: a bucket that holds `burst` tokens and gets `perSecond` of them each second.
+public struct DtlsRate: Sendable, Hashable {
+    /// How many in each second, on average: above 0.
+    public var perSecond: Double
+    /// How many at once: 1 or more.
+    public var burst: Double
+
+    /// Makes a rate.
+    public init(perSecond: Double, burst: Double) {
+        self.perSecond = perSecond
+        self.burst = burst
+    }
+
+    func validate() throws(DtlsError) {
+        guard perSecond > 0, burst >= 1, perSecond.isFinite, burst.isFinite else {
+            let message = "a rate of \(perSecond) a second with bursts of \(burst) is none"
+            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+        }
+    }
+}
+
+/// How much of what a peer sent waits to be read. What comes beyond is dropped and counted as ``DtlsDropReason/receiveQueueFull``, as UDP would.
+public struct DtlsQueueLimits: Sendable, Hashable {
+    /// How many payloads: 1 or more. Default: 1,024.
+    public var datagrams: Int
+    /// How many bytes: 1 or more. Default: 1,048,576 (1 MiB).
+    public var bytes: Int
+
+    /// Makes limits; every parameter has the default that its property names.
+    public init(datagrams: Int = 1_024, bytes: Int = 1 << 20) {
+        self.datagrams = datagrams
+        self.bytes = bytes
+    }
+
+    func validate() throws(DtlsError) {
+        guard datagrams >= 1, bytes >= 1 else {
+            let message = "a queue of \(datagrams) datagrams and \(bytes) bytes could hold nothing"
+            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+        }
+    }
+}

@@ -1,0 +1,161 @@
+import Logging
+
+// A datagram's way: to its association, to the gate, or nowhere.
+
+extension ServerEndpoint: SocketLoopHandler {
+    /// What to do about a datagram.
+    private enum Route {
+        case drop
+        case deliver(Association, also: Association?)
+        /// It may be the hello of somebody new, or of a peer that starts anew.
+        case greet(isKnown: Bool)
+        case reply([UInt8], DtlsCapture?)
+        case admit(DtlsClientHello, DtlsServerContext, insteadOf: Association?)
+    }
+
+    func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
+        var route = routeToKnown(datagram, from: source)
+        if case .greet(let isKnown) = route {
+            // A closure of the application: outside of the lock, and before anything is computed.
+            if !isKnown, let admitsAddress, !admitsAddress(source) {
+                route = drop(.refusedAddress)
+            } else {
+                route = greet(datagram, from: source, now: now)
+            }
+        }
+        switch route {
+        case .drop, .greet:
+            break
+        case .deliver(let association, let other):
+            association.receive(datagram, now: now)
+            other?.receive(datagram, now: now)
+        case .reply(let reply, let capture):
+            reply.withUnsafeBytes { bytes in
+                // A cookie that is lost comes again with the next hello.
+                _ = loop.socket.send(bytes, to: source)
+                capture?.record(datagram, from: source.endpointName, to: ownName)
+                capture?.record(bytes, from: ownName, to: source.endpointName)
+            }
+        case .admit(let hello, let context, let stale):
+            context.configuration.capture?.record(datagram, from: source.endpointName, to: ownName)
+            stale?.close(as: .evicted)
+            admit(hello, from: source, context)
+        }
+    }
+
+    private func drop(_ reason: DtlsDropReason) -> Route {
+        state.withLock { $0.counters.dropped(reason) }
+        return .drop
+    }
+
+    /// Datagrams of a peer that is starting anew go to both of its associations: what is in clear concerns the new one alone, which
+    /// the engines see to, and what is sealed opens in one of them only.
+    private func routeToKnown(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress) -> Route {
+        state.withLock { state -> Route in
+            guard !state.isClosed else { return .drop }
+            state.counters.received(datagram.count)
+            let entry = state.table[source]
+            if DtlsHelloGate.startsWithClientHello(datagram.bytes) { return .greet(isKnown: entry != nil) }
+            if let entry { return .deliver(entry.current, also: entry.candidate) }
+            state.counters.dropped(.unknownPeer)
+            return .drop
+        }
+    }
+
+    private func greet(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        now: ContinuousClock.Instant
+    ) -> Route {
+        let prefix = AddressPrefix(source)
+        let hasCookie = DtlsHelloGate.carriesCookie(datagram.bytes)
+        return state.withLock { state -> Route in
+            func drop(_ reason: DtlsDropReason) -> Route {
+                state.counters.dropped(reason)
+                return .drop
+            }
+            guard !state.isClosed else { return .drop }
+            if state.isDraining { return drop(.draining) }
+            // Before anything is computed. A hello with a cookie has its share of handshakes instead, which nobody else can use up.
+            if !hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
+            var peer: [UInt8] = []
+            source.appendBytes(to: &peer)
+            switch state.gate.judge(datagram.bytes, from: peer, now: now) {
+            case .ignore:
+                return drop(.unusableHello)
+            case .reply(let reply):
+                if hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
+                state.counters.sentCookie(reply.count)
+                return .reply(reply, state.context.configuration.capture)
+            case .accept(let hello):
+                let entry = state.table[source]
+                for association in [entry?.candidate, entry?.current].compactMap({ $0 }) {
+                    guard let known = association.clientHello, known.isRepetition(of: hello) else { continue }
+                    // It came twice: OpenSSL repeats nothing for it, but drops it well; an open association need not see it.
+                    return drop(.repeatedHello)
+                }
+                guard state.admission.admits(prefix), state.handshakeRate?.take(prefix, now: now) != false else {
+                    return drop(.handshakeRate)
+                }
+                var stale: Association?
+                if entry == nil, state.table.count >= limits.connections {
+                    stale = state.silence.takeStalest(silentSince: now - limits.staleAfter)
+                    if stale == nil { return drop(.connectionLimit) }
+                }
+                return .admit(hello, state.context, insteadOf: stale)
+            }
+        }
+    }
+
+    private func admit(_ hello: DtlsClientHello, from source: DtlsAddress, _ context: DtlsServerContext) {
+        let association: Association
+        do throws(DtlsError) {
+            let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
+            engine.flow = (ownName, source.endpointName)
+            association = Association(
+                engine: engine,
+                peer: source,
+                owner: self,
+                clientHello: hello,
+                serverContext: context,
+                queue: limits.queue,
+                idleTimeout: limits.idleTimeout
+            )
+        } catch {
+            logger?.error("no association could be made", metadata: ["peer": "\(source)", "error": "\(error)"])
+            return
+        }
+        var displaced: Association?
+        var evicted: Association?
+        let isAdmitted = state.withLock { state -> Bool in
+            guard !state.isClosed else { return false }
+            switch state.admission.admit(association, AddressPrefix(source)) {
+            case .refused: return false
+            case .admitted: break
+            case .admittedInsteadOf(let oldest): evicted = oldest
+            }
+            switch state.table[source] {
+            case nil:
+                state.table.insert(association, for: source)
+            case let entry? where entry.current.connectionState == .handshaking:
+                // The peer gave its first attempt up.
+                displaced = entry.current
+                state.table.insert(association, for: source)
+            case .some:
+                displaced = state.table.setCandidate(association, for: source)
+            }
+            state.counters.connections(state.table.count, handshakes: state.admission.count)
+            return true
+        }
+        displaced?.abandon()
+        evicted?.close(as: .evicted)
+        if isAdmitted { association.start() }
+    }
+
+    private var ownName: DtlsEndpointName { loop.socket.localAddress.endpointName }
+
+    func socketFailed(_ error: DtlsError) {
+        logger?.error("the server's socket failed", metadata: ["error": "\(error)"])
+        close()
+    }
+}

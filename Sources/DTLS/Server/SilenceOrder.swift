@@ -1,0 +1,51 @@
+import HeapModule
+
+/// The open connections of a server by how long they have been silent.
+///
+/// What is known of each may be out of date, because nobody tells when a datagram comes: it is brought up to date when its turn comes, so
+/// that datagrams cost nothing here.
+struct SilenceOrder {
+    private struct Entry: Comparable {
+        // Weak, so that what has ended is freed before its turn comes.
+        weak var association: Association?
+        let since: ContinuousClock.Instant
+
+        static func < (left: Entry, right: Entry) -> Bool { left.since < right.since }
+        static func == (left: Entry, right: Entry) -> Bool { left.since == right.since }
+    }
+
+    /// How many entries one search brings up to date. The next search goes on from there.
+    private static let stepsPerSearch = 64
+
+    private var heap = Heap<Entry>()
+    private var open: Set<ObjectIdentifier> = []
+
+    mutating func add(_ association: Association, now: ContinuousClock.Instant) {
+        open.insert(ObjectIdentifier(association))
+        heap.insert(Entry(association: association, since: now))
+    }
+
+    /// Forgets a connection that has ended.
+    mutating func remove(_ association: Association) {
+        guard open.remove(ObjectIdentifier(association)) != nil else { return }
+        if heap.count > 2 * open.count + 64 {
+            heap = Heap(heap.unordered.filter { $0.association.map { open.contains(ObjectIdentifier($0)) } ?? false })
+        }
+    }
+
+    /// Takes the connection that has been silent longest, if that is since `deadline` or before.
+    mutating func takeStalest(silentSince deadline: ContinuousClock.Instant) -> Association? {
+        for _ in 0..<Self.stepsPerSearch {
+            guard let first = heap.min, first.since <= deadline else { return nil }
+            heap.removeMin()
+            guard let association = first.association, open.contains(ObjectIdentifier(association)) else { continue }
+            let since = association.lastActivity
+            guard since > first.since else {
+                open.remove(ObjectIdentifier(association))
+                return association
+            }
+            heap.insert(Entry(association: association, since: since))
+        }
+        return nil
+    }
+}

@@ -1,0 +1,115 @@
+/// Why a datagram, a record or a payload was dropped. More reasons may come, so keep a `default`.
+public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
+    let index: Int
+    /// The reason's name, such as `undersizedRecord`.
+    public let description: String
+
+    // MARK: Datagrams, before any association
+
+    /// It belongs to no association and is no hello.
+    public static let unknownPeer = Self(0, "unknownPeer")
+    /// The server's `admitsAddress` has refused its source.
+    public static let refusedAddress = Self(1, "refusedAddress")
+    /// Its source's prefix has had its share of cookies (`DtlsServerLimits.cookieRatePerPrefix`).
+    public static let cookieRate = Self(2, "cookieRate")
+    /// Its source's prefix has had its share of handshakes (`DtlsServerLimits.handshakeRatePerPrefix`, `handshakesPerPrefix`).
+    public static let handshakeRate = Self(3, "handshakeRate")
+    /// A hello, when all connections that there may be are there and none is stale (`DtlsServerLimits.connections`).
+    public static let connectionLimit = Self(4, "connectionLimit")
+    /// A hello that cannot be answered: malformed, a fragment without its beginning, of another protocol.
+    public static let unusableHello = Self(5, "unusableHello")
+    /// A hello that came again while its handshake goes on.
+    public static let repeatedHello = Self(6, "repeatedHello")
+    /// A hello, while the server drains.
+    public static let draining = Self(7, "draining")
+
+    // MARK: Records, before OpenSSL sees them
+
+    /// No header of a record, or one that claims more than there is.
+    public static let malformedRecord = Self(8, "malformedRecord")
+    /// In clear, when the association is open: alerts, hellos, data. Forged, or late.
+    public static let clearRecordWhenOpen = Self(9, "clearRecordWhenOpen")
+    /// An alert in clear during the handshake. It is kept in mind, in case that nothing else comes.
+    public static let clearAlert = Self(10, "clearAlert")
+    /// Application data, or something of no known type, in clear.
+    public static let clearData = Self(11, "clearData")
+    /// A message of the handshake that an honest peer would not send: of its other role, too large, malformed.
+    public static let improperHandshakeMessage = Self(12, "improperHandshakeMessage")
+    /// Of an epoch that is not in use, or of an unknown type.
+    public static let improperSealedRecord = Self(13, "improperSealedRecord")
+    /// Sealed, and shorter than its tag: no key is needed to know that it is forged.
+    public static let undersizedRecord = Self(14, "undersizedRecord")
+    /// Sealed, during the handshake, and more than are kept until its end.
+    public static let earlyRecordLimit = Self(15, "earlyRecordLimit")
+
+    // MARK: Queues
+
+    /// A datagram that came while the handshake waited for the application, more than are kept.
+    public static let waitingForApplication = Self(16, "waitingForApplication")
+    /// A payload that nobody read in time.
+    public static let receiveQueueFull = Self(17, "receiveQueueFull")
+    /// A datagram that the socket had no room for, and its backlog neither.
+    public static let sendQueueFull = Self(18, "sendQueueFull")
+
+    private init(_ index: Int, _ name: String) {
+        self.index = index
+        description = name
+    }
+
+    /// All of them.
+    public static let allCases: [DtlsDropReason] = [
+        .unknownPeer, .refusedAddress, .cookieRate, .handshakeRate, .connectionLimit, .unusableHello, .repeatedHello,
+        .draining, .malformedRecord, .clearRecordWhenOpen, .clearAlert, .clearData, .improperHandshakeMessage,
+        .improperSealedRecord, .undersizedRecord, .earlyRecordLimit, .waitingForApplication, .receiveQueueFull,
+        .sendQueueFull,
+    ]
+
+    /// Two reasons are the same when they have the same name.
+    public static func == (left: Self, right: Self) -> Bool { left.index == right.index }
+
+    public func hash(into hasher: inout Hasher) { hasher.combine(index) }
+}
+
+/// Counts by ``DtlsDropReason``.
+public struct DtlsDrops: Sendable, Hashable {
+    // One place for each reason; empty until something is counted, so that quiet associations have no array.
+    private var counts: [Int] = []
+
+    /// Makes a value with all counts at zero.
+    public init() {}
+
+    /// How many were dropped for a reason.
+    public subscript(reason: DtlsDropReason) -> Int {
+        get { counts.isEmpty ? 0 : counts[reason.index] }
+        set {
+            if counts.isEmpty {
+                guard newValue != 0 else { return }
+                counts = [Int](repeating: 0, count: DtlsDropReason.allCases.count)
+            }
+            counts[reason.index] = newValue
+        }
+    }
+
+    /// All of them.
+    public var total: Int { counts.reduce(0, +) }
+
+    /// The reasons that there were, with their counts.
+    public var nonZero: [(reason: DtlsDropReason, count: Int)] {
+        DtlsDropReason.allCases.compactMap { self[$0] > 0 ? ($0, self[$0]) : nil }
+    }
+
+    /// Adds the counts of `other`.
+    public mutating func add(_ other: DtlsDrops) {
+        guard !counts.isEmpty, !other.counts.isEmpty else {
+            if counts.isEmpty { counts = other.counts }
+            return
+        }
+        for index in counts.indices { counts[index] += other.counts[index] }
+    }
+
+    /// Of records that never reached OpenSSL.
+    var records: Int {
+        guard !counts.isEmpty else { return 0 }
+        return counts[DtlsDropReason.malformedRecord.index...DtlsDropReason.earlyRecordLimit.index].reduce(0, +)
+    }
+}
