@@ -28,7 +28,8 @@ enum AssociationQuestion: Sendable {
 ///
 /// The engine sits behind a lock that is held for one input and the non-blocking sends that come of it; continuations, the
 /// owner and user's closures are called after it is released. Payloads reach the socket in the order of their sequence numbers,
-/// whichever tasks send them.
+/// whichever tasks send them. What waits for it stands in `Association+Waiting.swift`, what a client does when its server falls silent in
+/// `Association+Renewal.swift`.
 final class Association: Sendable {
     let peer: DtlsAddress
     let owner: any AssociationOwner
@@ -39,17 +40,28 @@ final class Association: Sendable {
     let serverContext: DtlsServerContext?
     /// How long it may be silent in both directions before it is closed.
     private let idleTimeout: Duration?
+    /// How a client begins anew when its server has fallen silent.
+    private let renewal: Renewal?
 
-    private let state: Lock<State>
+    struct Renewal: Sendable {
+        let silence: Duration
+        let makeEngine: @Sendable (DtlsSession?) throws(DtlsError) -> sending DtlsEngine
+    }
+
+    let state: Lock<State>
 
     struct State: ~Copyable {
         // Nil once the association has ended, which frees what OpenSSL keeps for it.
         var engine: DtlsEngine?
+        /// What takes the engine's place once its handshake is finished, because the server has fallen silent.
+        var successor: DtlsEngine?
+        /// When the first payload went to which nothing has come yet.
+        var awaitedSince: ContinuousClock.Instant?
         var closeReason: DtlsCloseReason?
         var negotiated: DtlsNegotiated?
         var maximumPayloadSize = 0
-        /// The engine's, once it has gone.
-        var statistics = DtlsStatistics()
+        /// Of engines that have gone.
+        var past = DtlsStatistics()
         var sendFailures = 0
         var sendsDropped = 0
         var inbox: Inbox
@@ -66,7 +78,7 @@ final class Association: Sendable {
     }
 
     /// What an input brought about, to be carried out after the lock is released.
-    private struct Effects: Sendable {
+    struct Effects: Sendable {
         var question: AssociationQuestion?
         var sessions: [DtlsStoredSession] = []
         var hasOpened = false
@@ -75,6 +87,18 @@ final class Association: Sendable {
         var deliveries: [Inbox.Delivery] = []
         var openers: [CheckedContinuation<Result<Void, DtlsError>, Never>] = []
         var closers: [CheckedContinuation<DtlsCloseReason?, Never>] = []
+
+        /// Adds what came of a second input under the same lock.
+        mutating func merge(_ other: Effects) {
+            question = other.question ?? question
+            sessions += other.sessions
+            hasOpened = hasOpened || other.hasOpened
+            closeReason = other.closeReason ?? closeReason
+            deadline = other.deadline ?? deadline
+            deliveries += other.deliveries
+            openers += other.openers
+            closers += other.closers
+        }
     }
 
     init(
@@ -85,7 +109,8 @@ final class Association: Sendable {
         serverContext: DtlsServerContext? = nil,
         target: ConnectTarget? = nil,
         queue: DtlsQueueLimits = DtlsQueueLimits(),
-        idleTimeout: Duration? = nil
+        idleTimeout: Duration? = nil,
+        renewal: Renewal? = nil
     ) {
         self.peer = peer
         self.owner = owner
@@ -93,6 +118,7 @@ final class Association: Sendable {
         self.target = target
         self.serverContext = serverContext
         self.idleTimeout = idleTimeout
+        self.renewal = renewal
         state = Lock(State(engine: engine, inbox: Inbox(limits: queue), lastActivity: .now))
     }
 
@@ -103,7 +129,14 @@ final class Association: Sendable {
     }
 
     func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
-        input { $0.receive(datagram, now: now) }
+        let effects = state.withLock { state in
+            let hasSuccessor = state.successor != nil
+            var effects = collect(&state) { $0.receive(datagram, now: now) }
+            // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
+            if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
+            return effects
+        }
+        carryOut(effects)
     }
 
     func handleTimeout(now: ContinuousClock.Instant) {
@@ -113,21 +146,27 @@ final class Association: Sendable {
             if let idleTimeout, state.negotiated != nil, now >= state.lastActivity + idleTimeout {
                 return collect(&state) { $0.close(as: .idle) }
             }
-            return collect(&state) { $0.handleTimeout(now: now) }
+            var effects = collect(&state) { $0.handleTimeout(now: now) }
+            if state.successor != nil {
+                renew(&state, &effects) { $0.handleTimeout(now: now) }
+            } else if let renewal, let since = state.awaitedSince, now >= since + renewal.silence {
+                beginAnew(&state, &effects, renewal, now: now)
+            }
+            return effects
         }
         carryOut(effects)
     }
 
     func answer(_ answer: DtlsPreSharedKeyAnswer) {
-        input { $0.answer(answer) }
+        reply { $0.answer(answer) }
     }
 
     func answer(accepted: Bool) {
-        input { $0.answer(accepted: accepted) }
+        reply { $0.answer(accepted: accepted) }
     }
 
     func answer(identity: DtlsIdentity?, session: DtlsStoredSession?) {
-        input { $0.answer(identity: identity, session: session) }
+        reply { $0.answer(identity: identity, session: session) }
     }
 
     /// Asks the engine of an open association.
@@ -161,6 +200,7 @@ final class Association: Sendable {
                 return Effects()
             }
             state.lastActivity = .now
+            if renewal != nil, state.awaitedSince == nil { state.awaitedSince = state.lastActivity }
             return collect(&state, sendFailure: { result = .failure($0) }) { engine in
                 do throws(DtlsError) {
                     try engine.send(payload)
@@ -184,7 +224,7 @@ final class Association: Sendable {
     }
 
     /// Runs one input and follows the engine's contract: outbound datagrams, then events, then the deadline.
-    private func collect(
+    func collect(
         _ state: inout State,
         sendFailure: (DtlsError) -> Void = { _ in },
         _ body: (DtlsEngine) -> Void
@@ -192,21 +232,7 @@ final class Association: Sendable {
         var effects = Effects()
         guard let engine = state.engine else { return effects }
         body(engine)
-        var refused = 0
-        var dropped = 0
-        engine.drainOutboundBytes { datagram in
-            switch owner.loop.socket.send(datagram, to: peer) {
-            case .sent, .queued:
-                break
-            case .dropped:
-                dropped += 1
-            case .failed(let code):
-                refused += 1
-                sendFailure(Self.sendError(code, datagram.count))
-            }
-        }
-        if refused > 0 { state.sendFailures += refused }
-        if dropped > 0 { state.sendsDropped += dropped }
+        transmit(engine, &state, sendFailure)
         while let event = engine.nextEvent() {
             switch event {
             case .helloReceived(let offer):
@@ -225,6 +251,9 @@ final class Association: Sendable {
                 effects.openers = state.openers.removeAll()
             case .applicationData:
                 state.lastActivity = .now
+                state.awaitedSince = nil
+                // The server is there after all.
+                state.successor = nil
                 engine.drainApplicationDataBytes { payload in
                     if let delivery = state.inbox.add(payload) { effects.deliveries.append(delivery) }
                 }
@@ -237,20 +266,47 @@ final class Association: Sendable {
             }
         }
         if state.closeReason != nil {
-            state.statistics = engine.statistics
+            state.past.add(engine.statistics)
+            state.past.roundTrip = engine.statistics.roundTrip
             state.engine = nil
-        } else if let deadline = engine.nextDeadline ?? idleDeadline(state) {
-            if let scheduled = state.scheduledDeadline, scheduled <= deadline { return effects }
-            state.scheduledDeadline = deadline
-            effects.deadline = deadline
+            state.successor = nil
+        } else {
+            schedule(engine.nextDeadline ?? silenceDeadline(state), &state, &effects)
         }
         return effects
     }
 
-    private func idleDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
-        guard let idleTimeout, state.negotiated != nil else { return nil }
-        // The one that is scheduled comes first, and looks then whether anything has happened meanwhile.
-        return state.scheduledDeadline ?? state.lastActivity + idleTimeout
+    func schedule(_ deadline: ContinuousClock.Instant?, _ state: inout State, _ effects: inout Effects) {
+        guard let deadline else { return }
+        if let scheduled = state.scheduledDeadline, scheduled <= deadline { return }
+        state.scheduledDeadline = deadline
+        effects.deadline = deadline
+    }
+
+    func transmit(_ engine: DtlsEngine, _ state: inout State, _ sendFailure: (DtlsError) -> Void) {
+        var refused = 0
+        var dropped = 0
+        engine.drainOutboundBytes { datagram in
+            switch owner.loop.socket.send(datagram, to: peer) {
+            case .sent, .queued:
+                break
+            case .dropped:
+                dropped += 1
+            case .failed(let code):
+                refused += 1
+                sendFailure(Self.sendError(code, datagram.count))
+            }
+        }
+        if refused > 0 { state.sendFailures += refused }
+        if dropped > 0 { state.sendsDropped += dropped }
+    }
+
+    /// When an open association is to be looked at because it may have been silent for too long.
+    private func silenceDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
+        guard state.negotiated != nil else { return nil }
+        let idle = idleTimeout.map { state.lastActivity + $0 }
+        guard let renewal, state.successor == nil, let since = state.awaitedSince else { return idle }
+        return Swift.min(idle ?? since + renewal.silence, since + renewal.silence)
     }
 
     private static func sendError(_ code: Int32, _ count: Int) -> DtlsError {
@@ -263,7 +319,7 @@ final class Association: Sendable {
         )
     }
 
-    private func carryOut(_ effects: Effects) {
+    func carryOut(_ effects: Effects) {
         if let deadline = effects.deadline { owner.loop.schedule(self, at: deadline) }
         if let question = effects.question { owner.association(self, asks: question) }
         for session in effects.sessions { owner.association(self, established: session) }
@@ -279,7 +335,7 @@ final class Association: Sendable {
         for opener in effects.openers { opener.resume(returning: result) }
     }
 
-    private static func handshakeError(_ reason: DtlsCloseReason?) -> DtlsError {
+    static func handshakeError(_ reason: DtlsCloseReason?) -> DtlsError {
         if case .failed(let error)? = reason { return error }
         return DtlsError(
             .connectionClosed,
@@ -304,7 +360,11 @@ final class Association: Sendable {
 
     var statistics: DtlsStatistics {
         state.withLock { state in
-            var statistics = state.engine?.statistics ?? state.statistics
+            var statistics = state.past
+            if let engine = state.engine {
+                statistics.add(engine.statistics)
+                statistics.roundTrip = engine.statistics.roundTrip
+            }
             statistics.drops[.receiveQueueFull] = state.inbox.dropped
             statistics.drops[.sendQueueFull] = state.sendsDropped
             statistics.sendFailures = state.sendFailures
@@ -353,65 +413,5 @@ final class Association: Sendable {
             return state.isLetGo
         }
         if isLast { close() }
-    }
-
-    // MARK: Waiting
-
-    /// Waits until the handshake is finished.
-    func waitUntilOpen() async throws(DtlsError) {
-        let id = state.withLock { $0.openers.makeID() }
-        let result = await waitInLine { continuation in
-            state.withLock { state -> Result<Void, DtlsError>? in
-                if Task.isCancelled { return .failure(Self.cancelledInHandshake) }
-                if let reason = state.closeReason { return .failure(Self.handshakeError(reason)) }
-                if state.negotiated != nil { return .success(()) }
-                state.openers.add(id, continuation)
-                return nil
-            }
-        } withdraw: {
-            self.state.withLock { $0.openers.remove(id) }?.resume(returning: .failure(Self.cancelledInHandshake))
-        }
-        try result.get()
-    }
-
-    private static var cancelledInHandshake: DtlsError {
-        DtlsError(.cancelled, phase: .handshake, "the task was cancelled while it waited for the handshake")
-    }
-
-    /// Waits for a payload; `nil` at the end.
-    func nextPayload() async throws(DtlsError) -> [UInt8]? {
-        let id = state.withLock { $0.inbox.readers.makeID() }
-        let result = await waitInLine { continuation in
-            state.withLock { state -> Inbox.Reading? in
-                if let reading = state.inbox.take() { return reading }
-                if Task.isCancelled { return .cancelled }
-                state.inbox.readers.add(id, continuation)
-                return nil
-            }
-        } withdraw: {
-            self.state.withLock { $0.inbox.readers.remove(id) }?.resume(returning: .cancelled)
-        }
-        switch result {
-        case .payload(let payload): return payload
-        case .end: return nil
-        case .failed(let error): throw error
-        case .cancelled:
-            throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited for a datagram")
-        }
-    }
-
-    /// Waits for the end; `nil` when the task was cancelled before.
-    func waitUntilClosed() async -> DtlsCloseReason? {
-        let id = state.withLock { $0.closers.makeID() }
-        return await waitInLine { continuation in
-            state.withLock { state -> DtlsCloseReason?? in
-                if let reason = state.closeReason { return reason }
-                if Task.isCancelled { return .some(nil) }
-                state.closers.add(id, continuation)
-                return nil
-            }
-        } withdraw: {
-            self.state.withLock { $0.closers.remove(id) }?.resume(returning: nil)
-        }
     }
 }

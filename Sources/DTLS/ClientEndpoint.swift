@@ -36,20 +36,24 @@ final class ClientEndpoint: AssociationOwner {
         with peer: DtlsAddress,
         target: ConnectTarget,
         timeout: Duration?,
-        session: DtlsSession? = nil
+        session: DtlsSession? = nil,
+        reconnection: DtlsReconnection = .never
     ) throws(DtlsError) -> Association {
         let found = state.withLock { $0.associations[peer] }
         if let found, found.hold() { return try join(found, target) }
-        let engine = try DtlsEngine(
-            client: target.context.engineContext,
-            serverName: target.serverName,
-            preSharedKey: target.context.fixedKey,
-            usesIPv6: peer.isIPv6
+        let ownName = loop.socket.localAddress.endpointName
+        let fresh = Association(
+            engine: try Self.engine(for: target, peer: peer, ownName: ownName, timeout: timeout, session: session),
+            peer: peer,
+            owner: self,
+            target: target,
+            queue: queue,
+            renewal: reconnection.silence.map { silence in
+                Association.Renewal(silence: silence) { session throws(DtlsError) in
+                    try Self.engine(for: target, peer: peer, ownName: ownName, timeout: timeout, session: session)
+                }
+            }
         )
-        if let timeout { engine.handshakeTimeout = timeout }
-        engine.flow = (loop.socket.localAddress.endpointName, peer.endpointName)
-        if let session { _ = try engine.resume(session) }
-        let fresh = Association(engine: engine, peer: peer, owner: self, target: target, queue: queue)
         let result = state.withLock { state -> Result<Association, DtlsError> in
             if let error = state.closeError { return .failure(error) }
             // Another task may have been faster.
@@ -63,6 +67,25 @@ final class ClientEndpoint: AssociationOwner {
         guard association === fresh else { return try join(association, target) }
         fresh.start()
         return fresh
+    }
+
+    private static func engine(
+        for target: ConnectTarget,
+        peer: DtlsAddress,
+        ownName: DtlsEndpointName,
+        timeout: Duration?,
+        session: DtlsSession?
+    ) throws(DtlsError) -> sending DtlsEngine {
+        let engine = try DtlsEngine(
+            client: target.context.engineContext,
+            serverName: target.serverName,
+            preSharedKey: target.context.fixedKey,
+            usesIPv6: peer.isIPv6
+        )
+        if let timeout { engine.handshakeTimeout = timeout }
+        engine.flow = (ownName, peer.endpointName)
+        if let session { _ = try engine.resume(session) }
+        return engine
     }
 
     private func join(_ association: Association, _ target: ConnectTarget) throws(DtlsError) -> Association {

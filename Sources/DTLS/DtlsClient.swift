@@ -86,6 +86,7 @@ public final class DtlsClient: Sendable {
     ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When it is expired, was made
     ///     under other demands or credentials, or the server does not know it any more, the handshake is a full one;
     ///     ``DtlsNegotiated/isResumed`` tells.
+    ///   - reconnection: What to do when the server answers nothing any more. Of several connects to one peer the first one's counts.
     /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``; ``DtlsError/Code-swift.struct/handshakeTimedOut``;
     ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when the pre-shared
     ///   keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``; ``DtlsError/Code-swift.struct/peerAlreadyConnected``;
@@ -97,7 +98,8 @@ public final class DtlsClient: Sendable {
         context: DtlsClientContext,
         serverName: String? = nil,
         timeout: Duration? = nil,
-        session: DtlsSession? = nil
+        session: DtlsSession? = nil,
+        reconnection: DtlsReconnection = .never
     ) async throws(DtlsError) -> DtlsConnection {
         let addresses = try await NameResolution.resolve(host: host, port: port, reach: endpoint.loop.socket.reach)
         return try await AddressRace(addresses).run { address throws(DtlsError) in
@@ -106,7 +108,8 @@ public final class DtlsClient: Sendable {
                 context: context,
                 serverName: serverName ?? host,
                 timeout: timeout,
-                session: session
+                session: session,
+                reconnection: reconnection
             )
         }
     }
@@ -115,17 +118,19 @@ public final class DtlsClient: Sendable {
     ///
     /// - Parameters:
     ///   - address: The server's address.
-    ///   - context: As in ``connect(to:port:context:serverName:timeout:session:)``.
+    ///   - context: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: the address.
-    ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:)``: above zero, up to one day.
-    ///   - session: As in ``connect(to:port:context:serverName:timeout:session:)``.
-    /// - Throws: As ``connect(to:port:context:serverName:timeout:session:)`` does.
+    ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``: above zero, up to one day.
+    ///   - session: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
+    ///   - reconnection: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
+    /// - Throws: As ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does.
     public func connect(
         to address: DtlsAddress,
         context: DtlsClientContext,
         serverName: String? = nil,
         timeout: Duration? = nil,
-        session: DtlsSession? = nil
+        session: DtlsSession? = nil,
+        reconnection: DtlsReconnection = .never
     ) async throws(DtlsError) -> DtlsConnection {
         guard endpoint.loop.socket.reach.includes(address) else {
             let message = "\(address) cannot be reached from a socket bound to \(localAddress)"
@@ -135,8 +140,15 @@ public final class DtlsClient: Sendable {
             let message = "a timeout of \(timeout) is not above zero and at most one day"
             throw DtlsError(.invalidConfiguration, phase: .handshake, message)
         }
+        try reconnection.validate()
         let target = ConnectTarget(context: context, serverName: serverName ?? address.host)
-        let association = try endpoint.association(with: address, target: target, timeout: timeout, session: session)
+        let association = try endpoint.association(
+            with: address,
+            target: target,
+            timeout: timeout,
+            session: session,
+            reconnection: reconnection
+        )
         // The connection has a hold of its own; a connect that fails or is cancelled gives the last one up.
         defer { association.release() }
         try await association.waitUntilOpen()

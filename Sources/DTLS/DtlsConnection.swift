@@ -25,12 +25,13 @@ public enum DtlsConnectionState: Sendable, Hashable {
 /// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
 public final class DtlsConnection: Sendable {
     fileprivate let association: Association
+    private let settled: DtlsNegotiated
     // A client lives as long as one of its connections; a server does not depend on them.
     private let endpoint: (any AnyObject & Sendable)?
 
     init(_ association: Association, _ negotiated: DtlsNegotiated, keepingAlive endpoint: (any AnyObject & Sendable)?) {
         self.association = association
-        self.negotiated = negotiated
+        settled = negotiated
         self.endpoint = endpoint
     }
 
@@ -50,8 +51,9 @@ public final class DtlsConnection: Sendable {
     /// The address of the socket. Its host is a wildcard (`::`) when the socket is bound to one.
     public var localAddress: DtlsAddress { association.owner.loop.socket.localAddress }
 
-    /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity.
-    public let negotiated: DtlsNegotiated
+    /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity. Another one after a
+    /// reconnection (``DtlsReconnection``).
+    public var negotiated: DtlsNegotiated { association.negotiated ?? settled }
 
     /// The most bytes that ``send(_:)-([UInt8])`` takes: the configuration's MTU without what a record adds.
     public var maximumPayloadSize: Int { association.maximumPayloadSize }

@@ -25,16 +25,16 @@ final class Relay: @unchecked Sendable {
         var client: DtlsAddress?
         var rule: Rule = { [$0.bytes] }
         var recorded: [Datagram] = []
+        var server: DtlsAddress
     }
 
-    private let server: DtlsAddress
     private let front: RawSocket
     private let back: RawSocket
-    private let state = Lock(State())
+    private let state: Lock<State>
     private var sources: [any DispatchSourceRead] = []
 
     init(to server: DtlsAddress, _ rule: Rule? = nil) throws {
-        self.server = server
+        state = Lock(State(server: server))
         front = try RawSocket()
         back = try RawSocket()
         if let rule { self.rule(rule) }
@@ -71,6 +71,11 @@ final class Relay: @unchecked Sendable {
         state.withLock { $0.rule = rule }
     }
 
+    /// Has another server in the first one's place from now on, as if that had been restarted.
+    func redirect(to server: DtlsAddress) {
+        state.withLock { $0.server = server }
+    }
+
     func passEverything() {
         rule { [$0.bytes] }
     }
@@ -78,7 +83,7 @@ final class Relay: @unchecked Sendable {
     /// Sends a datagram of the test's own, as if the other side had sent it.
     func inject(_ bytes: [UInt8], _ direction: Direction) {
         switch direction {
-        case .toServer: back.send(bytes, to: server)
+        case .toServer: back.send(bytes, to: state.withLock { $0.server })
         case .toClient: if let client = state.withLock({ $0.client }) { front.send(bytes, to: client) }
         }
     }

@@ -1,0 +1,61 @@
+// Tasks that wait for the handshake, for a payload or for the end.
+
+extension Association {
+    /// Waits until the handshake is finished.
+    func waitUntilOpen() async throws(DtlsError) {
+        let id = state.withLock { $0.openers.makeID() }
+        let result = await waitInLine { continuation in
+            state.withLock { state -> Result<Void, DtlsError>? in
+                if Task.isCancelled { return .failure(Self.cancelledInHandshake) }
+                if let reason = state.closeReason { return .failure(Self.handshakeError(reason)) }
+                if state.negotiated != nil { return .success(()) }
+                state.openers.add(id, continuation)
+                return nil
+            }
+        } withdraw: {
+            self.state.withLock { $0.openers.remove(id) }?.resume(returning: .failure(Self.cancelledInHandshake))
+        }
+        try result.get()
+    }
+
+    private static var cancelledInHandshake: DtlsError {
+        DtlsError(.cancelled, phase: .handshake, "the task was cancelled while it waited for the handshake")
+    }
+
+    /// Waits for a payload; `nil` at the end.
+    func nextPayload() async throws(DtlsError) -> [UInt8]? {
+        let id = state.withLock { $0.inbox.readers.makeID() }
+        let result = await waitInLine { continuation in
+            state.withLock { state -> Inbox.Reading? in
+                if let reading = state.inbox.take() { return reading }
+                if Task.isCancelled { return .cancelled }
+                state.inbox.readers.add(id, continuation)
+                return nil
+            }
+        } withdraw: {
+            self.state.withLock { $0.inbox.readers.remove(id) }?.resume(returning: .cancelled)
+        }
+        switch result {
+        case .payload(let payload): return payload
+        case .end: return nil
+        case .failed(let error): throw error
+        case .cancelled:
+            throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited for a datagram")
+        }
+    }
+
+    /// Waits for the end; `nil` when the task was cancelled before.
+    func waitUntilClosed() async -> DtlsCloseReason? {
+        let id = state.withLock { $0.closers.makeID() }
+        return await waitInLine { continuation in
+            state.withLock { state -> DtlsCloseReason?? in
+                if let reason = state.closeReason { return reason }
+                if Task.isCancelled { return .some(nil) }
+                state.closers.add(id, continuation)
+                return nil
+            }
+        } withdraw: {
+            self.state.withLock { $0.closers.remove(id) }?.resume(returning: nil)
+        }
+    }
+}

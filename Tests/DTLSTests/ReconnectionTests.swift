@@ -1,0 +1,155 @@
+import DTLSCore
+import DTLSTestSupport
+import XCTest
+
+@testable import DTLS
+
+/// A client whose server was restarted: it knows nothing of the association any more, and says nothing.
+final class ReconnectionTests: XCTestCase {
+    /// A server on the port of another one that is gone without a word, as after a crash.
+    private static func restart(_ relay: Relay, _ context: DtlsServerContext) async throws -> DtlsServer {
+        let server = try await DtlsServer.onLoopback(context)
+        relay.redirect(to: server.localAddress)
+        return server
+    }
+
+    private static func talk(_ connection: DtlsConnection, until condition: @escaping () -> Bool) async throws {
+        try await eventually("the server answered") {
+            _ = try? connection.trySend(Array("anybody there?".utf8))
+            try await Task.sleep(for: .milliseconds(20))
+            return condition()
+        }
+    }
+
+    func testAClientReconnectsAndResumesWhenItsServerWasRestarted() async throws {
+        try await withDeadline {
+            let keys = try DtlsTicketKeys(secrets: [DtlsTicketKeys.randomSecret()])
+            let store = DtlsPreSharedKeyStore([try Credentials.preSharedKey()])
+            let context = try DtlsServerContext(preSharedKeys: store, resumption: .tickets(keys))
+            let first = try await DtlsServer.onLoopback(context)
+            let relay = try Relay(to: first.localAddress)
+            let client = try await DtlsClient.onLoopback()
+            let connection = try await client.connect(
+                to: relay.address,
+                context: .preSharedKey(),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            XCTAssertFalse(connection.negotiated.isResumed)
+            let second = try await Self.restart(
+                relay,
+                DtlsServerContext(preSharedKeys: store, resumption: .tickets(keys))
+            )
+            let echo = second.echo()
+            try await Self.talk(connection) { connection.statistics.reconnections == 1 }
+            XCTAssertTrue(connection.negotiated.isResumed)
+            XCTAssertEqual(connection.state, .open)
+            try await connection.expectEcho("as if nothing had happened")
+            XCTAssertEqual(connection.statistics.handshakesCompleted, 2)
+            await client.close()
+            await second.close()
+            _ = await echo.value
+            await first.close()
+        }
+    }
+
+    func testWithoutTheOptionASilentServerChangesNothing() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(relayed: true)
+            let second = try await Self.restart(loopback.relay, .preSharedKey())
+            for _ in 0..<10 { try await loopback.near.send("anybody there?") }
+            try await eventually("they came") { second.statistics.drops[.unknownPeer] == 10 }
+            XCTAssertEqual(loopback.near.state, .open)
+            XCTAssertEqual(loopback.near.statistics.reconnections, 0)
+            await loopback.close()
+            await second.close()
+        }
+    }
+
+    func testAServerThatAnswersIsNotAskedAnew() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let echo = server.echo()
+            let client = try await DtlsClient.onLoopback()
+            let connection = try await client.connect(
+                to: server.localAddress,
+                context: .preSharedKey(),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            let end = ContinuousClock.now + .milliseconds(1_500)
+            while ContinuousClock.now < end {
+                try await connection.expectEcho()
+                try await Task.sleep(for: .milliseconds(50))
+            }
+            XCTAssertEqual(server.statistics.handshakesStarted, 1)
+            XCTAssertEqual(connection.statistics.reconnections, 0)
+            await client.close()
+            await server.close()
+            _ = await echo.value
+        }
+    }
+
+    func testAConnectionEndsWhenNobodyAnswersTheNewHandshakeEither() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let relay = try Relay(to: server.localAddress)
+            let client = try await DtlsClient.onLoopback()
+            let connection = try await client.connect(
+                to: relay.address,
+                context: .preSharedKey(),
+                timeout: .seconds(1),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            let silent = try RawSocket()
+            relay.redirect(to: silent.address)
+            try await connection.send("anybody there?")
+            let reason = await connection.waitUntilClosed()
+            guard case .failed(let error) = reason else { return XCTFail("\(reason)") }
+            XCTAssertEqual(error.code, .handshakeTimedOut)
+            await client.close()
+            await server.close()
+        }
+    }
+
+    /// Whoever answers must prove as much as the first server did.
+    func testAnImpostorDoesNotTakeTheConnectionOver() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let relay = try Relay(to: server.localAddress)
+            let client = try await DtlsClient.onLoopback()
+            let connection = try await client.connect(
+                to: relay.address,
+                context: .preSharedKey(),
+                timeout: .seconds(2),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            let wrong = DtlsPreSharedKeyStore([try Credentials.preSharedKey(key: Array("another key".utf8))])
+            let impostor = try await Self.restart(relay, DtlsServerContext(preSharedKeys: wrong))
+            try await connection.send("anybody there?")
+            let reason = await connection.waitUntilClosed()
+            guard case .failed = reason else { return XCTFail("\(reason)") }
+            XCTAssertEqual(connection.statistics.reconnections, 0)
+            XCTAssertEqual(impostor.statistics.handshakesCompleted, 0)
+            await client.close()
+            await impostor.close()
+            await server.close()
+        }
+    }
+
+    func testASilenceOutOfRangeIsRefused() async throws {
+        try await withDeadline {
+            let client = try await DtlsClient.onLoopback()
+            let address = try DtlsAddress(ipAddress: "127.0.0.1", port: 9)
+            for silence in [Duration.zero, .milliseconds(999), .seconds(86_401)] {
+                let error = await failure {
+                    try await client.connect(
+                        to: address,
+                        context: .preSharedKey(),
+                        reconnection: .whenSilent(for: silence)
+                    )
+                }
+                XCTAssertEqual(error?.code, .invalidConfiguration)
+            }
+            await client.close()
+        }
+    }
+}
