@@ -1,0 +1,11 @@
+import Foundation
+
+/// How much of a proof runs: a part of it with every `swift test`, the whole with `DTLS_PROOF=full`.
+enum ProofSize {
+    static let isFull = ProcessInfo.processInfo.environment["DTLS_PROOF"] == "full"
+
+    static func of(_ full: Int, otherwise part: Int) -> Int { isFull ? full : part }
+
+    /// No full proof takes so long; a fault might.
+    static var deadline: Double { isFull ? 1_200 : 120 }
+}
