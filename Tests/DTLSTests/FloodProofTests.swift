@@ -91,7 +91,7 @@ final class FloodProofTests: XCTestCase {
             try await eventually(within: 30, "all were given back") { server.statistics.connectionsHandshaking == 0 }
             if let middle, let after = residentMemory() {
                 Self.report("the same again: memory \(middle >> 10) kB before, \(after >> 10) kB after")
-                XCTAssertLessThan(after - middle, 16 << 20)
+                XCTAssertLessThan(after - middle, 8 << 20)
             }
             await server.close()
             _ = await echo.value

@@ -113,6 +113,11 @@ func inode(of descriptor: Int32) -> UInt64? {
 /// The process's memory in bytes; `nil` where it cannot be told, or says nothing: sanitizers keep what was freed.
 func residentMemory() -> Int? {
     for sanitizer in ["__asan_init", "__tsan_init"] where dlsym(nil, sanitizer) != nil { return nil }
+    // What was freed goes back to the system first, so that it does not count.
+    if let symbol = dlsym(nil, "malloc_trim") {
+        // The signature is glibc's: int malloc_trim(size_t).
+        _ = unsafeBitCast(symbol, to: (@convention(c) (Int) -> Int32).self)(0)
+    }
     guard let file = fopen("/proc/self/statm", "r") else { return nil }
     defer { fclose(file) }
     var text = [CChar](repeating: 0, count: 256)
