@@ -99,6 +99,13 @@ static inline int COpenSSL_SSL_get_negotiated_group(SSL *ssl) { return (int)SSL_
 
 static inline const char *COpenSSL_SSL_group_to_name(SSL *ssl, int group) { return SSL_group_to_name(ssl, group); }
 
+// The algorithm with which this side (or, with `peer`, the other one) has signed the handshake: the NIDs of the key's kind and of the
+// digest. 0 when it has signed nothing.
+static inline int COpenSSL_SSL_get_signature(SSL *ssl, int peer, int *kind, int *digest) {
+    if (peer) return SSL_get_peer_signature_type_nid(ssl, kind) == 1 && SSL_get_peer_signature_nid(ssl, digest) == 1;
+    return SSL_get_signature_type_nid(ssl, kind) == 1 && SSL_get_signature_nid(ssl, digest) == 1;
+}
+
 static inline int COpenSSL_SSL_get_extms_support(SSL *ssl) { return (int)SSL_get_extms_support(ssl); }
 
 // The pending cipher's ID (two bytes on the wire) while a handshake runs; 0 when there is none.

@@ -168,12 +168,71 @@ final class NegotiationTests: XCTestCase {
                 (.rsaPKCS1WithSHA256, 0x0401), (.rsaPKCS1WithSHA384, 0x0501),
             ] {
                 // The certificate itself is signed with ECDSA and SHA-256.
-                let (_, far) = try await Self.negotiate(
+                let (near, far) = try await Self.negotiate(
                     { $0.signatureAlgorithms = [algorithm, .ecdsaWithSHA256] },
                     identity: rsa
                 )
                 XCTAssertEqual(far.clientOffer?.signatureAlgorithms, [number, 0x0403])
+                XCTAssertEqual(far.signatureAlgorithm, algorithm)
+                XCTAssertEqual(near.peerSignatureAlgorithm, algorithm)
+                // The client has signed nothing.
+                XCTAssertNil(near.signatureAlgorithm)
+                XCTAssertNil(far.peerSignatureAlgorithm)
             }
+        }
+    }
+
+    /// Each side signs with what the other one prefers of what its key can do.
+    func testWhatEachSideSignedWithIsReadable() async throws {
+        try await withDeadline {
+            var client = try DtlsConfiguration.trustingTestRoot(identity: TestIdentity.rsaClient)
+            client.signatureAlgorithms = [.ecdsaWithSHA384, .rsaPSSWithSHA384, .ecdsaWithSHA256]
+            var server = try DtlsConfiguration.trustingTestRoot(identity: TestIdentity.server)
+            server.signatureAlgorithms = [.rsaPSSWithSHA384, .ecdsaWithSHA384, .ecdsaWithSHA256]
+            let contexts = (
+                try DtlsClientContext(client), try DtlsServerContext(server, clientCertificates: .required)
+            )
+            let running = try await DtlsServer.onLoopback(contexts.1)
+            let first = try await Meeting(at: running, contexts.0)
+            let near = first.near.negotiated
+            let far = first.far.negotiated
+            XCTAssertEqual(far.signatureAlgorithm, .ecdsaWithSHA384)
+            XCTAssertEqual(near.peerSignatureAlgorithm, .ecdsaWithSHA384)
+            XCTAssertEqual(near.signatureAlgorithm, .rsaPSSWithSHA384)
+            XCTAssertEqual(far.peerSignatureAlgorithm, .rsaPSSWithSHA384)
+
+            // What was offered, and what was chosen of it.
+            let offer = try XCTUnwrap(far.clientOffer)
+            XCTAssertEqual(offer.signatureAlgorithms, [0x0503, 0x0805, 0x0403])
+            XCTAssertTrue(offer.includes(far.cipherSuite))
+            XCTAssertEqual(near.cipherSuite, far.cipherSuite)
+            XCTAssertFalse(offer.groups.isEmpty)
+            XCTAssertNotNil(near.group)
+            XCTAssertEqual(near.group, far.group)
+            XCTAssertEqual(offer.serverName, "localhost")
+
+            // Nobody signs when a session is resumed.
+            let session = try XCTUnwrap(first.near.session)
+            await first.close()
+            let second = try await Meeting(at: running, contexts.0, session: session)
+            XCTAssertTrue(try second.isResumed)
+            for negotiated in [second.near.negotiated, second.far.negotiated] {
+                XCTAssertNil(negotiated.signatureAlgorithm)
+                XCTAssertNil(negotiated.peerSignatureAlgorithm)
+            }
+            await second.close()
+            await running.close()
+        }
+    }
+
+    func testNobodySignsWithAPreSharedKey() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(.preSharedKey(), .preSharedKey())
+            for negotiated in [loopback.near.negotiated, loopback.far.negotiated] {
+                XCTAssertNil(negotiated.signatureAlgorithm)
+                XCTAssertNil(negotiated.peerSignatureAlgorithm)
+            }
+            await loopback.close()
         }
     }
 

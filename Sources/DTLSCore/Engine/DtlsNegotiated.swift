@@ -11,6 +11,15 @@ public struct DtlsNegotiated: Sendable {
     /// The group of the key exchange, such as `x25519`, or `nil` where there was none (plain pre-shared keys).
     public let group: String?
 
+    /// The algorithm with which this side has signed the handshake, or `nil` where it signed nothing: clients without a certificate,
+    /// pre-shared keys, resumed sessions.
+    ///
+    /// It is one of the constants of ``DtlsSignatureAlgorithm`` where there is one for it, however the configuration spells it.
+    public let signatureAlgorithm: DtlsSignatureAlgorithm?
+
+    /// The algorithm with which the peer has signed the handshake, or `nil` where it signed nothing.
+    public let peerSignatureAlgorithm: DtlsSignatureAlgorithm?
+
     /// The certificates that the peer presented, its own first. Empty when it presented none.
     ///
     /// They were verified as the context demands it, before anything was exposed.
@@ -48,6 +57,8 @@ public struct DtlsNegotiated: Sendable {
         cipherSuite = DtlsCipherSuite(SSL_get_current_cipher(ssl))
         let groupID = COpenSSL_SSL_get_negotiated_group(ssl)
         group = groupID > 0 ? COpenSSL_SSL_group_to_name(ssl, groupID).map { String(cString: $0) } : nil
+        signatureAlgorithm = DtlsSignatureAlgorithm(of: ssl, peer: false)
+        peerSignatureAlgorithm = DtlsSignatureAlgorithm(of: ssl, peer: true)
         peerCertificates = Self.peerCertificates(of: ssl, role: role)
         peerPublicKeyFingerprint =
             COpenSSL_SSL_get0_peer_rpk(ssl).map { DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: $0)) }
@@ -82,6 +93,23 @@ public struct DtlsNegotiated: Sendable {
             }
         }
         return chain
+    }
+}
+
+extension DtlsSignatureAlgorithm {
+    /// What one side of a finished handshake has signed with (RFC 5246 §7.4.3 and §7.4.8).
+    fileprivate init?(of ssl: OpaquePointer, peer: Bool) {
+        var kind: Int32 = 0
+        var digest: Int32 = 0
+        guard COpenSSL_SSL_get_signature(ssl, peer ? 1 : 0, &kind, &digest) == 1, kind != NID_undef else { return nil }
+        func name(_ nid: Int32) -> String { OBJ_nid2sn(nid).map { String(cString: $0) } ?? "\(nid)" }
+        switch kind {
+        case NID_X9_62_id_ecPublicKey: self.init(openSSLName: "ECDSA+" + name(digest))
+        case NID_rsaEncryption: self.init(openSSLName: "RSA+" + name(digest))
+        // In DTLS 1.2 the certificate's key says which of the two kinds of RSA-PSS it is; ordinary RSA keys are what there is.
+        case NID_rsassaPss: self.init(openSSLName: "rsa_pss_rsae_" + name(digest).lowercased())
+        default: self.init(openSSLName: name(kind).lowercased())
+        }
     }
 }
 
