@@ -29,6 +29,15 @@ final class RecordRenumberingTests: XCTestCase {
         return EnginePeer(try DtlsEngine(client: context, serverName: nil, preSharedKey: TestKey.right))
     }
 
+    /// What a client sends whose second hello had the number `first` and not 1. OpenSSL 3.2 and later would take lower ones for replays.
+    private func goingOn(from first: UInt64, _ datagram: [UInt8]) throws -> [UInt8] {
+        try XCTUnwrap(RecordDump.parse(datagram)).flatMap { record in
+            var record = record
+            if record.epoch == 0 { record.sequenceNumber += first - 1 }
+            return record.bytes
+        }
+    }
+
     /// The server's records go on from the hello's number, so the client takes none of them for a replay.
     func testTheServerGoesOnFromTheHellosNumber() throws {
         for number in [1, 5, 1_000, 0x0001_0000_0000] as [UInt64] {
@@ -40,7 +49,7 @@ final class RecordRenumberingTests: XCTestCase {
             XCTAssertEqual(Set(numbers).count, numbers.count)
             for _ in 0..<3 {
                 for datagram in server.takeOutbox() { client.receive(datagram) }
-                for datagram in client.takeOutbox() { server.receive(datagram) }
+                for datagram in client.takeOutbox() { server.receive(try goingOn(from: number, datagram)) }
             }
             XCTAssertTrue(client.engine.isOpen && server.engine.isOpen, "\(number): \(client.eventNames)")
         }

@@ -20,20 +20,27 @@ enum PrivateKeyStore {
             OpenSSLErrorQueue.clear()
             return OwnedPrivateKey(takingOwnershipOf: key)
         }
-        let reason = ERR_GET_REASON(ERR_peek_error())
+        let errors = OpenSSLErrorQueue.drain()
+        // Whatever the kind of URI, OpenSSL also looks for a file of that name; 3.5 complains about it first.
         let isUnknown =
-            !uri.hasPrefix("file:") && uri.contains(":") && ERR_GET_LIB(ERR_peek_error()) == ERR_LIB_OSSL_STORE
-            && (reason == OSSL_STORE_R_UNREGISTERED_SCHEME || reason == OSSL_STORE_R_UNSUPPORTED_OPERATION
-                || reason == ERR_R_UNSUPPORTED)
-        throw OpenSSLErrorQueue.error(
+            !uri.hasPrefix("file:") && uri.contains(":") && errors.contains { saysUnknownScheme($0.code) }
+        throw DtlsError(
             isUnknown ? .unsupported : .invalidPrivateKey,
             phase: .configuration,
             isUnknown
                 ? "no provider of OpenSSL loads \(uri.sanitized())" : "there is no private key at \(uri.sanitized())",
             hint: isUnknown
                 ? "configure a provider in openssl.cnf, such as pkcs11"
-                : request.wasAsked && passphrase == nil ? "give its passphrase" : nil
+                : request.wasAsked && passphrase == nil ? "give its passphrase" : nil,
+            openSSLErrors: errors
         )
+    }
+
+    private static func saysUnknownScheme(_ code: UInt) -> Bool {
+        let reason = ERR_GET_REASON(code)
+        return ERR_GET_LIB(code) == ERR_LIB_OSSL_STORE
+            && (reason == OSSL_STORE_R_UNREGISTERED_SCHEME || reason == OSSL_STORE_R_UNSUPPORTED_OPERATION
+                || reason == ERR_R_UNSUPPORTED)
     }
 
     private static func find(
