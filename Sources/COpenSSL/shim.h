@@ -271,8 +271,45 @@ static inline int COpenSSL_SSL_request_status(SSL *ssl) {
     return (int)SSL_set_tlsext_status_type(ssl, TLSEXT_STATUSTYPE_ocsp);
 }
 
-// Staples a copy of the response, which OpenSSL frees.
+// Whether the response is about the certificate: one of its entries has the serial number and the hash of the issuer's name.
+static inline int COpenSSL_OCSP_names(const unsigned char *bytes, long count, X509 *certificate) {
+    int found = 0;
+    ASN1_OCTET_STRING *name = ASN1_OCTET_STRING_new();
+    OCSP_RESPONSE *response = d2i_OCSP_RESPONSE(NULL, &bytes, count);
+    OCSP_BASICRESP *basic = NULL;
+    if (name == NULL || response == NULL || certificate == NULL) goto done;
+    if (OCSP_response_status(response) != OCSP_RESPONSE_STATUS_SUCCESSFUL) goto done;
+    basic = OCSP_response_get1_basic(response);
+    if (basic == NULL) goto done;
+    for (int i = 0; i < OCSP_resp_count(basic) && !found; i++) {
+        const OCSP_CERTID *id = OCSP_SINGLERESP_get0_id(OCSP_resp_get0(basic, i));
+        ASN1_OCTET_STRING *hash = NULL;
+        ASN1_OBJECT *algorithm = NULL;
+        ASN1_INTEGER *serial = NULL;
+        unsigned char digest[EVP_MAX_MD_SIZE];
+        unsigned int size = 0;
+        if (OCSP_id_get0_info(&hash, &algorithm, NULL, &serial, (OCSP_CERTID *)id) != 1) continue;
+        const EVP_MD *kind = EVP_get_digestbyobj(algorithm);
+        if (kind == NULL || X509_NAME_digest(X509_get_issuer_name(certificate), kind, digest, &size) != 1) continue;
+        if (ASN1_OCTET_STRING_set(name, digest, (int)size) != 1) continue;
+        found = ASN1_OCTET_STRING_cmp(name, hash) == 0
+            && ASN1_INTEGER_cmp(X509_get0_serialNumber(certificate), serial) == 0;
+    }
+done:
+    ASN1_OCTET_STRING_free(name);
+    OCSP_BASICRESP_free(basic);
+    OCSP_RESPONSE_free(response);
+    return found;
+}
+
+// Staples a copy of the response, which OpenSSL frees. 0 where it is not to be announced to the client.
 static inline int COpenSSL_SSL_staple(SSL *ssl, const unsigned char *response, int count) {
+#if OPENSSL_VERSION_PREREQ(3, 6)
+    // OpenSSL 3.6 and later does not send what is about another certificate, or about a self-signed one, but has announced it by
+    // then and leaves out a number of the handshake's messages: a DTLS client waits for that message until its time is over.
+    X509 *certificate = SSL_get_certificate(ssl);
+    if (!COpenSSL_OCSP_names(response, count, certificate) || X509_self_signed(certificate, 0) == 1) return 0;
+#endif
     unsigned char *copy = (unsigned char *)OPENSSL_memdup(response, (size_t)count);
     if (copy == NULL) return 0;
     return (int)SSL_set_tlsext_status_ocsp_resp(ssl, copy, count);

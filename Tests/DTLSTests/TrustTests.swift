@@ -115,17 +115,10 @@ final class TrustTests: XCTestCase {
 
     // MARK: What is there, and what is not
 
-    /// Major and minor version of the linked OpenSSL.
-    private static var version: (Int, Int) {
-        let words = DtlsEngineContext.openSSLVersion.split(separator: " ")
-        let numbers = (words.count > 1 ? words[1] : "").split(separator: ".").compactMap { Int($0) }
-        return numbers.count > 1 ? (numbers[0], numbers[1]) : (0, 0)
-    }
-
     func testDTLS13IsThereOrRefused() async throws {
         let configuration = DtlsConfiguration.make { $0.maximumVersion = .v1_3 }
         let make = { try DtlsClientContext(configuration) }
-        if Self.version >= (4, 1) {
+        if DtlsEngineContext.linkedVersion >= (4, 1) {
             _ = try make()
         } else {
             let error = await failure(of: make)
@@ -144,7 +137,7 @@ final class TrustTests: XCTestCase {
                 }
             }
             let forServer = configuration(names[0], pinning: names[1])
-            guard Self.version >= (3, 2) else {
+            guard DtlsEngineContext.linkedVersion >= (3, 2) else {
                 for make in [
                     { _ = try DtlsServerContext(forServer, clientCertificates: .required) },
                     { _ = try DtlsClientContext(forServer) },
@@ -172,5 +165,14 @@ final class TrustTests: XCTestCase {
             }
             await server.close()
         }
+    }
+}
+
+extension DtlsEngineContext {
+    /// Major and minor version of the linked OpenSSL.
+    static var linkedVersion: (Int, Int) {
+        let words = openSSLVersion.split(separator: " ")
+        let numbers = (words.count > 1 ? words[1] : "").split(separator: ".").compactMap { Int($0) }
+        return numbers.count > 1 ? (numbers[0], numbers[1]) : (0, 0)
     }
 }

@@ -9,7 +9,8 @@ public struct DtlsIdentity: Sendable {
     public let privateKey: DtlsPrivateKey
 
     /// An OCSP response about the first certificate (RFC 6960, DER), which a server staples for clients that ask (RFC 6066 §8). Fetch it from
-    /// the issuer and renew it before it expires. Default: none.
+    /// the issuer and renew it before it expires. From OpenSSL 3.6 on, one that is not about this certificate is not sent, nor is any about
+    /// a self-signed certificate: clients go on as without one. Default: none.
     public var ocspResponse: [UInt8]?
 
     /// Joins a chain and its key.

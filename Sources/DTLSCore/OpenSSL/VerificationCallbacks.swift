@@ -89,6 +89,7 @@ func handleStapledStatus(_ ssl: OpaquePointer?, _ argument: UnsafeMutableRawPoin
     guard let ssl, let state = CallbackState.of(ssl) else { return 0 }
     switch state.context.role {
     case .server:
+        defer { OpenSSLErrorQueue.clear() }
         guard let response = state.identity?.ocspResponse, !response.isEmpty,
             COpenSSL_SSL_staple(ssl, response, Int32(clamping: response.count)) == 1
         else { return SSL_TLSEXT_ERR_NOACK }
