@@ -13,9 +13,19 @@ struct DtlsHello: ExampleCommand {
             """
     )
 
+    @Option(
+        help: ArgumentHelp(
+            "Write what the clients send and receive to a file for Wireshark and tshark (pcapng), with the secrets to decrypt "
+                + "it. What was in the file before is lost.",
+            valueName: "file"
+        )
+    )
+    var pcap: String?
+
     func run() async throws {
-        try await Meeting.withPreSharedKey().run()
+        let capture = try pcap.map { try DtlsCapture(file: $0) }
+        try await Meeting.withPreSharedKey(capture).run()
         Console.print("")
-        try await Meeting.withCertificate().run()
+        try await Meeting.withCertificate(capture).run()
     }
 }

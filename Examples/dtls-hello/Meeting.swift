@@ -10,24 +10,27 @@ struct Meeting {
     var serverName: String?
 
     /// Both sides know the same secret. The identity tells the server which of its secrets the client means.
-    static func withPreSharedKey() throws -> Meeting {
+    static func withPreSharedKey(_ capture: DtlsCapture?) throws -> Meeting {
         let key = try DtlsPreSharedKey(identity: "newcomer", key: Array("correct horse battery".utf8))
+        var clientConfiguration = DtlsConfiguration()
+        clientConfiguration.capture = capture
         return Meeting(
             title: "With a pre-shared key",
             serverContext: try DtlsServerContext(preSharedKeys: DtlsPreSharedKeyStore([key])),
-            clientContext: try DtlsClientContext(preSharedKey: key)
+            clientContext: try DtlsClientContext(clientConfiguration, preSharedKey: key)
         )
     }
 
     /// The server has a certificate it signed itself. The client trusts that certificate and no other, and checks
     /// that it was made out to the name it wants to reach.
-    static func withCertificate() throws -> Meeting {
+    static func withCertificate(_ capture: DtlsCapture?) throws -> Meeting {
         let identity = try DtlsIdentity.selfSigned(commonName: "localhost", names: ["localhost"])
 
         var serverConfiguration = DtlsConfiguration()
         serverConfiguration.identity = identity
         var clientConfiguration = DtlsConfiguration()
         clientConfiguration.trust = .certificates(identity.certificateChain)
+        clientConfiguration.capture = capture
 
         return Meeting(
             title: "With a certificate",
