@@ -110,6 +110,35 @@ final class ServerTests: XCTestCase {
         }
     }
 
+    /// One identity has another key under each name of the server, and none where no name or another one was asked for.
+    func testKeysByServerName() async throws {
+        try await withDeadline {
+            let keys = ["a.example": Credentials.key, "b.example": [UInt8](Credentials.key.reversed())]
+            let asked = Recorder<String?>()
+            let store = DtlsPreSharedKeyStore(lookUpForServerName: { _, name in
+                await Task.yield()
+                asked.add(name)
+                return name.flatMap { keys[$0] }.map { DtlsSecretBytes($0) }
+            })
+            let context = try DtlsServerContext(preSharedKeys: store, unknownIdentity: .alert)
+            let server = try await DtlsServer.onLoopback(context)
+            for (name, key) in keys {
+                let right = try DtlsClientContext.preSharedKey(Credentials.preSharedKey(key: key))
+                // Names have no case.
+                let meeting = try await Meeting(at: server, right, name: name.uppercased())
+                try await meeting.exchange()
+                await meeting.close()
+                for other in [name == "a.example" ? "b.example" : "a.example", "c.example", nil] {
+                    let error = await failure { try await Meeting(at: server, right, name: other).close() }
+                    XCTAssertEqual(error?.code, .authenticationFailed, "\(name) \(other ?? "nil")")
+                }
+            }
+            XCTAssertEqual(asked.values.count, 8)
+            XCTAssertEqual(Set(asked.values), ["a.example", "b.example", "c.example", nil])
+            await server.close()
+        }
+    }
+
     func testASlowKeyLookUpDelaysNobodyElse() async throws {
         try await withDeadline {
             let gate = Gate()
