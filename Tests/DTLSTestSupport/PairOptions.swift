@@ -91,7 +91,8 @@ extension DtlsRetransmissionPolicy {
         initialTimeout: .milliseconds(20),
         factor: 1,
         maximumTimeout: .milliseconds(20),
-        jitter: 0
+        jitter: 0,
+        doublesSmallFlights: false
     )
 
     /// Waits that are short, but longer than a busy machine takes for one round of many handshakes at once. (OpenSSL takes a timer
@@ -100,6 +101,7 @@ extension DtlsRetransmissionPolicy {
         initialTimeout: .milliseconds(60),
         factor: 1,
         maximumTimeout: .milliseconds(60),
-        jitter: 0
+        jitter: 0,
+        doublesSmallFlights: false
     )
 }

@@ -1,6 +1,6 @@
 import COpenSSL
 
-// The handshake's way through OpenSSL, the question for a pre-shared key, and the timers.
+// The handshake's way through OpenSSL, and the question for a pre-shared key.
 
 extension DtlsEngine {
     func acceptHello(_ hello: DtlsClientHello) {
@@ -66,6 +66,7 @@ extension DtlsEngine {
         self.negotiated = negotiated
         guard lifecycle.finish() else { return }
         statistics.handshakesCompleted = 1
+        bio.keepsFlight = false
         if negotiated.isResumed { statistics.handshakesResumed = 1 }
         if let overhead = negotiated.cipherSuite.sealedOverhead {
             filter.minimumSealedLength = overhead
@@ -90,25 +91,6 @@ extension DtlsEngine {
         // A resumed session asks for no key; it knows the identity that was used when it began.
         return SSL_get_psk_identity(records.pointer).map { Array(UnsafeBufferPointer(start: $0, count: strlen($0))) }?
             .map { UInt8(bitPattern: $0) }
-    }
-
-    func retransmit() {
-        if case .failed = records.perform(.handleTimeout) { failByTime() }
-    }
-
-    /// Takes note of the flights that OpenSSL has sent again since the last time, because it was told to or because it was read from
-    /// late.
-    func countRetransmissions() {
-        let fresh = callbacks.timeouts - statistics.retransmissions
-        guard fresh > 0, lifecycle.isHandshaking else { return }
-        statistics.retransmissions = callbacks.timeouts
-        filter.renewEarlyRecords()
-        if unusableSealedRecords >= 2 {
-            // The client's Finished came, again and again, and does not open: the keys differ.
-            failByWrongKey()
-        } else if statistics.retransmissions > context.configuration.retransmission.maximumAttempts {
-            failByTime()
-        }
     }
 }
 

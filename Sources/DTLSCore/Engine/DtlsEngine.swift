@@ -34,6 +34,13 @@ public final class DtlsEngine {
     var heldDatagrams: [HeldDatagram] = []
     /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could not open.
     var unusableSealedRecords = 0
+    var meter: RoundTripMeter
+    /// How many of the timer's expiries were looked at.
+    var countedTimeouts = 0
+    /// The hello of a server's client, the last time it came.
+    var latestHello: (random: [UInt8], sequenceNumber: UInt64)?
+    /// How often a hello that came again was answered.
+    var answeredHellos = 0
     var alertDeadline: ContinuousClock.Instant?
     var handshakeDeadline: ContinuousClock.Instant?
     var retransmissionDeadline: ContinuousClock.Instant?
@@ -118,6 +125,8 @@ public final class DtlsEngine {
         handshakeTimeout = context.configuration.handshakeTimeout
         callbacks = CallbackState(context: context)
         watch = PreSharedKeyWatch(role: context.role)
+        meter = RoundTripMeter(role: context.role)
+        latestHello = hello.map { ($0.random, $0.recordSequenceNumber) }
         filter = RecordFilter(
             role: context.role,
             takesCertificates: context.role == .client || context.settings.clientCertificates != .none
@@ -165,7 +174,9 @@ extension DtlsEngine {
         statistics.datagramsReceived += 1
         statistics.bytesReceived += datagram.count
         guard lifecycle.isHandshaking || lifecycle.isOpen else { return }
+        if lifecycle.isHandshaking { measureRoundTrip(datagram, now: now) }
         let isHeld = question != nil ? hold(datagram) : process(datagram, now: now)
+        if lifecycle.isHandshaking, question == nil { answerRepeatedHello(datagram, now: now) }
         finishInput(now: now)
         if !isHeld { capture(datagram) }
     }
@@ -377,8 +388,9 @@ extension DtlsEngine {
     }
 
     func finishInput(now: ContinuousClock.Instant) {
-        bio.endFlight()
         countRetransmissions()
+        if bio.hasWritten, let last = bio.highestSequenceNumber { meter.sent(upTo: last, at: now) }
+        bio.endFlight()
         collectFromCallbacks()
         guard lifecycle.isHandshaking, question == nil, let delay = records.retransmissionDelay else {
             retransmissionDeadline = nil
@@ -400,6 +412,7 @@ extension DtlsEngine {
             statistics.handshakesFailed[code, default: 0] += 1
         }
         heldDatagrams = []
+        bio.keepsFlight = false
         question = nil
         retransmissionDeadline = nil
         alertDeadline = nil

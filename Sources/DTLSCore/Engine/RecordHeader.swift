@@ -11,6 +11,7 @@ enum HandshakeType {
     static let clientHello: UInt8 = 1
     static let serverHello: UInt8 = 2
     static let helloVerifyRequest: UInt8 = 3
+    static let certificate: UInt8 = 11
     static let serverKeyExchange: UInt8 = 12
     static let serverHelloDone: UInt8 = 14
     static let clientKeyExchange: UInt8 = 16

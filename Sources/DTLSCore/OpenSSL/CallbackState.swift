@@ -34,6 +34,10 @@ final class CallbackState {
     var verdicts: [DtlsCertificateVerdict] = []
     /// How often OpenSSL's timer has expired, and a flight was sent again. It looks at its timer whenever it reads.
     var timeouts = 0
+    /// How often it has since the flight under way was first sent.
+    var timeoutsOfFlight = 0
+    /// How long the path takes there and back, where it is known.
+    var roundTrip: Duration?
     /// The own identity: the configuration's, or the one chosen for this peer.
     var identity: DtlsIdentity?
     var decision = Decision.notAsked

@@ -26,6 +26,18 @@ final class DatagramBIO {
 
     private var sequenceOffset: UInt64 = 0
     private var joinsWithLast = false
+    private var flight = DatagramQueue()
+
+    /// Whether OpenSSL has written anything since the last ``endFlight()``.
+    private(set) var hasWritten = false
+
+    /// Whether ``repeatFlight()`` is to have something to repeat. Ending it forgets what there is.
+    var keepsFlight = true {
+        didSet { if !keepsFlight { flight = DatagramQueue() } }
+    }
+
+    /// More is not kept of a flight.
+    private static let maximumKeptFlight = 32_768
 
     // The datagram under way, valid only inside withInbound(_:_:_:).
     private var inbound = UnsafeRawBufferPointer(start: nil, count: 0)
@@ -69,6 +81,18 @@ final class DatagramBIO {
     /// Ends the joining of writes: what comes next starts a datagram of its own.
     func endFlight() {
         joinsWithLast = false
+        hasWritten = false
+    }
+
+    /// How many datagrams the last flight had; 0 when it is not kept.
+    var flightCount: Int { flight.count }
+
+    /// Writes the datagrams of the last flight again, byte for byte.
+    ///
+    /// What of it arrived is a replay to the peer and dropped (RFC 6347 §4.1.2.6); what did not is new.
+    func repeatFlight() {
+        flight.forEach { outbound.append($0) }
+        joinsWithLast = false
     }
 
     fileprivate func read(into buffer: UnsafeMutableRawBufferPointer) -> Int? {
@@ -84,13 +108,28 @@ final class DatagramBIO {
     }
 
     fileprivate func write(_ bytes: UnsafeRawBufferPointer) {
-        if joinsWithLast, outbound.lastCount + bytes.count <= Swift.min(mtu, Self.maximumHandshakeDatagram) {
+        let joins = joinsWithLast && outbound.lastCount + bytes.count <= Swift.min(mtu, Self.maximumHandshakeDatagram)
+        if joins {
             outbound.extendLast(bytes)
         } else {
             outbound.append(bytes)
         }
         joinsWithLast = true
-        outbound.withLastBytes(bytes.count) { renumber($0) }
+        let startsFlight = !hasWritten
+        hasWritten = true
+        outbound.withLastBytes(bytes.count) { bytes in
+            renumber(bytes)
+            guard keepsFlight else { return }
+            keep(UnsafeRawBufferPointer(bytes), joins: joins, startsFlight: startsFlight)
+        }
+    }
+
+    private func keep(_ bytes: UnsafeRawBufferPointer, joins: Bool, startsFlight: Bool) {
+        if startsFlight { flight.removeAll() }
+        // Of a flight that is too large nothing is kept, not a part.
+        guard startsFlight || !flight.isEmpty else { return }
+        guard flight.byteCount + bytes.count <= Self.maximumKeptFlight else { return flight.removeAll() }
+        if joins { flight.extendLast(bytes) } else { flight.append(bytes) }
     }
 
     /// Adds records of our own that did not come from OpenSSL.
