@@ -28,7 +28,7 @@ struct DtlsEchoServer: ExampleCommand {
               dtls-echo-server --psk sensor-1:secret --ticket-key $(openssl rand -hex 80)
 
             The first line on standard output is "listening on ADDRESS". Then comes a line for each connection that \
-            opens and one when it closes. SIGINT and SIGTERM close every connection properly and end the server with \
+            opens, one when it closes, and one for each handshake that failed, with the reason. SIGINT and SIGTERM close every connection properly and end the server with \
             status 0. Status 64 means wrong usage, 1 any other failure.
 
             Arguments can be seen by every user of the machine. A real server would read its keys from a file.
@@ -120,7 +120,15 @@ struct DtlsEchoServer: ExampleCommand {
     }
 
     func run() async throws {
-        let server = try await DtlsServer.bind(host: host, port: port, context: try context())
+        let isQuiet = quiet
+        let server = try await DtlsServer.bind(
+            host: host,
+            port: port,
+            context: try context(),
+            handshakeFailed: { peer, error in
+                if !isQuiet { Console.print("refused \(peer): \(error)") }
+            }
+        )
         let signals = terminationSignals()
         Console.print("listening on \(server.localAddress)")
 

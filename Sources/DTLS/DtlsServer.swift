@@ -26,6 +26,7 @@ public final class DtlsServer: Sendable {
         _ context: DtlsServerContext,
         _ limits: DtlsServerLimits,
         _ admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
+        _ handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?,
         _ logger: Logger?
     ) {
         endpoint = ServerEndpoint(
@@ -34,6 +35,7 @@ public final class DtlsServer: Sendable {
             context: context,
             limits: limits,
             admitsAddress: admitsAddress,
+            handshakeFailed: handshakeFailed,
             logger: logger
         )
     }
@@ -51,6 +53,8 @@ public final class DtlsServer: Sendable {
     ///   - admitsAddress: Asked about the source of each hello of a stranger before anything is computed, on the server's queue: it must be
     ///     quick, and must not call this server's functions that wait. `false` drops the hello. Default: everyone may come. (Addresses can be
     ///     forged; after the cookie exchange they are not.)
+    ///   - handshakeFailed: Told of each handshake that failed after its cookie, and why: for logs, or to ban an address. Called on the server's
+    ///     queue or wherever the failure was noticed; it must be quick.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
     ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options or limits out of
@@ -63,12 +67,13 @@ public final class DtlsServer: Sendable {
         limits: DtlsServerLimits = DtlsServerLimits(),
         cookieSecrets: DtlsCookieSecrets? = nil,
         admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
+        handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)? = nil,
         logger: Logger? = nil
     ) async throws(DtlsError) -> DtlsServer {
         try limits.validate()
         let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
         let socket = try await UDPSocket.bind(host: host, port: port, options: options)
-        return DtlsServer(gate, socket, context, limits, admitsAddress, logger)
+        return DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger)
     }
 
     /// Serves on a socket of the caller, whose descriptor's flags stay as they are.
@@ -77,9 +82,10 @@ public final class DtlsServer: Sendable {
     ///   - descriptor: A bound UDP socket of IPv4 or IPv6. Nobody else may read from it while the server lives.
     ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
     ///   - context: Credentials and demands.
-    ///   - limits: As in ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:logger:)``, like those that follow.
+    ///   - limits: As in ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:)``, like those that follow.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
     ///   - admitsAddress: Asked about the source of each hello of a stranger.
+    ///   - handshakeFailed: Told of each handshake that failed after its cookie.
     ///   - logger: Where to log.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of their range,
     ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the caller's then.
@@ -90,13 +96,14 @@ public final class DtlsServer: Sendable {
         limits: DtlsServerLimits = DtlsServerLimits(),
         cookieSecrets: DtlsCookieSecrets? = nil,
         admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
+        handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)? = nil,
         logger: Logger? = nil
     ) throws(DtlsError) {
         // First what may fail: a descriptor that was adopted is closed with its socket.
         try limits.validate()
         let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
         let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
-        self.init(gate, socket, context, limits, admitsAddress, logger)
+        self.init(gate, socket, context, limits, admitsAddress, handshakeFailed, logger)
     }
 
     deinit {

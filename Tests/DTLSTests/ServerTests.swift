@@ -234,6 +234,32 @@ final class ServerTests: XCTestCase {
         }
     }
 
+    func testAServerIsToldWhoFailedAndWhy() async throws {
+        try await withDeadline {
+            let failures = Lock<[(DtlsAddress, DtlsError)]>([])
+            let server = try await DtlsServer.bind(
+                host: "127.0.0.1",
+                port: 0,
+                context: .preSharedKey(unknownIdentity: .alert),
+                handshakeFailed: { peer, error in failures.withLock { $0.append((peer, error)) } }
+            )
+            let client = try await DtlsClient.onLoopback()
+            let nobody = try DtlsClientContext.preSharedKey(Credentials.preSharedKey("nobody"))
+            _ = await failure { try await client.connect(to: server.localAddress, context: nobody) }
+            try await eventually("the server was told") { failures.withLock { $0.count } == 1 }
+            let (peer, error) = try XCTUnwrap(failures.withLock { $0.first })
+            XCTAssertEqual(peer, client.localAddress)
+            XCTAssertEqual(error.code, .authenticationFailed)
+            // What ends well, or ends later, is none.
+            let connection = try await client.connect(to: server.localAddress, context: .preSharedKey())
+            connection.close()
+            try await eventually("it is closed") { server.statistics.connectionsOpen == 0 }
+            await client.close()
+            await server.close()
+            XCTAssertEqual(failures.withLock { $0.count }, 1)
+        }
+    }
+
     func testNoMoreConnectionsWaitThanTheQueueHolds() async throws {
         try await withDeadline {
             let loopback = try await Loopback()

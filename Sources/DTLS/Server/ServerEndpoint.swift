@@ -7,6 +7,7 @@ final class ServerEndpoint: AssociationOwner {
     let accepted: AcceptQueue
     let limits: DtlsServerLimits
     let admitsAddress: (@Sendable (DtlsAddress) -> Bool)?
+    let handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?
     let state: Lock<State>
 
     struct State: ~Copyable {
@@ -30,12 +31,14 @@ final class ServerEndpoint: AssociationOwner {
         context: DtlsServerContext,
         limits: DtlsServerLimits,
         admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
+        handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?,
         logger: Logger?
     ) {
         loop = SocketLoop(socket: socket, label: "swift-dtls.server")
         accepted = AcceptQueue(maximumCount: limits.waitingConnections)
         self.limits = limits
         self.admitsAddress = admitsAddress
+        self.handshakeFailed = handshakeFailed
         self.logger = logger
         let now = ContinuousClock.now
         state = Lock(
@@ -188,6 +191,9 @@ final class ServerEndpoint: AssociationOwner {
             return state.table.count == 0 ? state.drainers.removeAll() : []
         }
         for drainer in drainers { drainer.resume(returning: true) }
+        if case .failed(let error) = reason, association.negotiated == nil {
+            handshakeFailed?(association.peer, error)
+        }
         logger?.debug("connection ended", metadata: ["peer": "\(association.peer)", "reason": "\(reason)"])
     }
 }

@@ -91,7 +91,7 @@ final class DatagramBIO {
     ///
     /// What of it arrived is a replay to the peer and dropped (RFC 6347 §4.1.2.6); what did not is new.
     func repeatFlight() {
-        flight.forEach { outbound.append($0) }
+        flight.visit { outbound.append($0) }
         joinsWithLast = false
     }
 

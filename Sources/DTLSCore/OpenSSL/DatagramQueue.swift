@@ -54,12 +54,12 @@ struct DatagramQueue {
 
     /// Hands out every datagram in order, then forgets them.
     mutating func drain(_ body: (UnsafeRawBufferPointer) -> Void) {
-        forEach(body)
+        visit(body)
         removeAll()
     }
 
     /// Hands out every datagram in order.
-    func forEach(_ body: (UnsafeRawBufferPointer) -> Void) {
+    func visit(_ body: (UnsafeRawBufferPointer) -> Void) {
         guard !ends.isEmpty else { return }
         bytes.withUnsafeBytes { all in
             var start = 0
