@@ -116,13 +116,20 @@ final class TrustTests: XCTestCase {
     // MARK: What is there, and what is not
 
     func testDTLS13IsThereOrRefused() async throws {
-        let configuration = DtlsConfiguration.make { $0.maximumVersion = .v1_3 }
-        let make = { try DtlsClientContext(configuration) }
-        if DtlsEngineContext.linkedVersion >= (4, 1) {
-            _ = try make()
-        } else {
-            let error = await failure(of: make)
-            XCTAssertEqual(error?.code, .unsupported)
+        let configuration = DtlsConfiguration.make {
+            $0.maximumVersion = .v1_3
+            $0.identity = try? TestIdentity.server
+        }
+        let makes: [@Sendable () throws -> Void] = [
+            { _ = try DtlsClientContext(configuration) }, { _ = try DtlsServerContext(configuration) },
+        ]
+        for make in makes {
+            if DtlsEngineContext.linkedVersion >= (4, 1) {
+                try make()
+            } else {
+                let error = await failure { try make() }
+                XCTAssertEqual(error?.code, .unsupported)
+            }
         }
     }
 
