@@ -359,7 +359,7 @@ final class BacklogTests: XCTestCase {
         kernel.room = 0
         XCTAssertEqual(socket.send([5], to: peer), .queued)
         XCTAssertEqual(calls.withLock { $0 }, 2)
-        XCTAssertEqual(socket.counters, UDPSocket.Counters(queued: 4, dropped: 0, failed: 0))
+        XCTAssertEqual(socket.counters, UDPSocket.Counters(queued: 4, dropped: 0, failed: 0, mostQueued: 3))
     }
 
     func testAHandlerSetLateIsToldOfWhatWaits() throws {
