@@ -10,6 +10,7 @@ extension Association {
         guard let engine = state.engine, engine.isOpen else { return }
         do throws(DtlsError) {
             state.successor = try renewal.makeEngine(engine.session)
+            state.generation += 1
         } catch {
             return effects.merge(collect(&state) { $0.close(as: .failed(error)) })
         }
@@ -26,25 +27,39 @@ extension Association {
             switch event {
             case .preSharedKeyRequested(let request):
                 effects.question = .preSharedKey(request)
+                effects.asker = state.generation
             case .certificatesPresented(let certificates):
                 effects.question = .certificates(certificates)
+                effects.asker = state.generation
             case .handshakeFinished(let negotiated):
                 if let former = state.engine {
                     former.abandon()
-                    state.past.add(former.statistics)
+                    state.past.add(Self.withoutReceived(former.statistics))
+                    state.past.datagramsReceived +=
+                        former.statistics.datagramsReceived
+                        - successor.statistics.datagramsReceived
+                    state.past.bytesReceived += former.statistics.bytesReceived - successor.statistics.bytesReceived
                 }
                 state.past.reconnections += 1
                 state.engine = successor
                 state.successor = nil
                 state.awaitedSince = nil
+                state.failedRenewals = 0
                 state.negotiated = negotiated
                 state.maximumPayloadSize = successor.maximumPayloadSize
                 state.lastActivity = .now
                 // What came with the Finished is the new association's.
                 return effects.merge(collect(&state) { _ in })
             case .closed(let reason):
-                state.successor = nil
-                state.past.add(successor.statistics)
+                dropSuccessor(&state)
+                state.failedRenewals += 1
+                var isSilent = false
+                if case .failed(let error) = reason { isSilent = error.code == .handshakeTimedOut }
+                guard isSilent || state.failedRenewals >= Self.maximumFailedRenewals else {
+                    // Whatever ended it may have been forged, which must not end what is authentic: another try in a while.
+                    state.awaitedSince = .now
+                    return schedule(silenceDeadline(state), &state, &effects)
+                }
                 return effects.merge(collect(&state) { $0.close(as: reason) })
             case .helloReceived, .sessionEstablished, .applicationData:
                 // A server's, or not before the handshake is finished.
@@ -54,9 +69,29 @@ extension Association {
         schedule(successor.nextDeadline, &state, &effects)
     }
 
-    /// Answers whoever asked: the successor, if there is one.
-    func reply(_ body: (DtlsEngine) -> Void) {
+    /// How many handshakes in a row may fail before the association is given up.
+    private static let maximumFailedRenewals = 3
+
+    /// Forgets the successor, but not what it has counted. What came was counted by the engine, too.
+    func dropSuccessor(_ state: inout State) {
+        guard let successor = state.successor else { return }
+        state.successor = nil
+        if successor.closeReason == nil { successor.abandon() }
+        state.past.add(Self.withoutReceived(successor.statistics))
+    }
+
+    private static func withoutReceived(_ statistics: DtlsStatistics) -> DtlsStatistics {
+        var statistics = statistics
+        statistics.datagramsReceived = 0
+        statistics.bytesReceived = 0
+        return statistics
+    }
+
+    /// Answers whoever asked: the successor, if there is one. An answer to a handshake that has been given up is nobody's: it must not speak for
+    /// another one's certificates.
+    func reply(to asker: Int, _ body: (DtlsEngine) -> Void) {
         let effects = state.withLock { state in
+            guard asker == state.generation else { return Effects() }
             guard state.successor != nil else { return collect(&state, body) }
             var effects = Effects()
             renew(&state, &effects, body)

@@ -4,8 +4,9 @@ import DequeModule
 protocol AssociationOwner: AnyObject, Sendable {
     var loop: SocketLoop { get }
 
-    /// The handshake waits for an answer of the application.
-    func association(_ association: Association, asks question: AssociationQuestion)
+    /// The handshake waits for an answer of the application, which is to be given to the same asker: a client's association may have another
+    /// handshake by then.
+    func association(_ association: Association, asks question: AssociationQuestion, as asker: Int)
 
     /// A server's session is to be stored.
     func association(_ association: Association, established session: DtlsStoredSession)
@@ -55,6 +56,10 @@ final class Association: Sendable {
         var engine: DtlsEngine?
         /// What takes the engine's place once its handshake is finished, because the server has fallen silent.
         var successor: DtlsEngine?
+        /// How many there were: the number of the handshake that may ask.
+        var generation = 0
+        /// How many in a row failed.
+        var failedRenewals = 0
         /// When the first payload went to which nothing has come yet.
         var awaitedSince: ContinuousClock.Instant?
         var closeReason: DtlsCloseReason?
@@ -80,6 +85,8 @@ final class Association: Sendable {
     /// What an input brought about, to be carried out after the lock is released.
     struct Effects: Sendable {
         var question: AssociationQuestion?
+        /// The number of the handshake that asks.
+        var asker = 0
         var sessions: [DtlsStoredSession] = []
         var hasOpened = false
         var closeReason: DtlsCloseReason?
@@ -90,7 +97,10 @@ final class Association: Sendable {
 
         /// Adds what came of a second input under the same lock.
         mutating func merge(_ other: Effects) {
-            question = other.question ?? question
+            if let asked = other.question {
+                question = asked
+                asker = other.asker
+            }
             sessions += other.sessions
             hasOpened = hasOpened || other.hasOpened
             closeReason = other.closeReason ?? closeReason
@@ -141,8 +151,8 @@ final class Association: Sendable {
 
     func handleTimeout(now: ContinuousClock.Instant) {
         let effects = state.withLock { state in
-            // The entry that led here is used up.
-            state.scheduledDeadline = nil
+            // The entry that led here is used up, unless it is left from before.
+            if let scheduled = state.scheduledDeadline, scheduled <= now { state.scheduledDeadline = nil }
             if let idleTimeout, state.negotiated != nil, now >= state.lastActivity + idleTimeout {
                 return collect(&state) { $0.close(as: .idle) }
             }
@@ -157,16 +167,16 @@ final class Association: Sendable {
         carryOut(effects)
     }
 
-    func answer(_ answer: DtlsPreSharedKeyAnswer) {
-        reply { $0.answer(answer) }
+    func answer(_ answer: DtlsPreSharedKeyAnswer, to asker: Int) {
+        reply(to: asker) { $0.answer(answer) }
     }
 
-    func answer(accepted: Bool) {
-        reply { $0.answer(accepted: accepted) }
+    func answer(accepted: Bool, to asker: Int) {
+        reply(to: asker) { $0.answer(accepted: accepted) }
     }
 
-    func answer(identity: DtlsIdentity?, session: DtlsStoredSession?) {
-        reply { $0.answer(identity: identity, session: session) }
+    func answer(identity: DtlsIdentity?, session: DtlsStoredSession?, to asker: Int) {
+        reply(to: asker) { $0.answer(identity: identity, session: session) }
     }
 
     /// Asks the engine of an open association.
@@ -199,15 +209,20 @@ final class Association: Sendable {
                 if engine.isOpen { result = .success(false) } else { result = .failure(Self.closedError(nil)) }
                 return Effects()
             }
-            state.lastActivity = .now
-            if renewal != nil, state.awaitedSince == nil { state.awaitedSince = state.lastActivity }
-            return collect(&state, sendFailure: { result = .failure($0) }) { engine in
+            var effects = collect(&state, sendFailure: { result = .failure($0) }) { engine in
                 do throws(DtlsError) {
                     try engine.send(payload)
                 } catch {
                     result = .failure(error)
                 }
             }
+            guard case .success = result else { return effects }
+            state.lastActivity = .now
+            if renewal != nil, state.awaitedSince == nil {
+                state.awaitedSince = state.lastActivity
+                schedule(silenceDeadline(state), &state, &effects)
+            }
+            return effects
         }
         carryOut(effects)
         return try result.get()
@@ -252,8 +267,9 @@ final class Association: Sendable {
             case .applicationData:
                 state.lastActivity = .now
                 state.awaitedSince = nil
+                state.failedRenewals = 0
                 // The server is there after all.
-                state.successor = nil
+                dropSuccessor(&state)
                 engine.drainApplicationDataBytes { payload in
                     if let delivery = state.inbox.add(payload) { effects.deliveries.append(delivery) }
                 }
@@ -269,7 +285,7 @@ final class Association: Sendable {
             state.past.add(engine.statistics)
             state.past.roundTrip = engine.statistics.roundTrip
             state.engine = nil
-            state.successor = nil
+            dropSuccessor(&state)
         } else {
             schedule(engine.nextDeadline ?? silenceDeadline(state), &state, &effects)
         }
@@ -302,7 +318,7 @@ final class Association: Sendable {
     }
 
     /// When an open association is to be looked at because it may have been silent for too long.
-    private func silenceDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
+    func silenceDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
         guard state.negotiated != nil else { return nil }
         let idle = idleTimeout.map { state.lastActivity + $0 }
         guard let renewal, state.successor == nil, let since = state.awaitedSince else { return idle }
@@ -321,7 +337,7 @@ final class Association: Sendable {
 
     func carryOut(_ effects: Effects) {
         if let deadline = effects.deadline { owner.loop.schedule(self, at: deadline) }
-        if let question = effects.question { owner.association(self, asks: question) }
+        if let question = effects.question { owner.association(self, asks: question, as: effects.asker) }
         for session in effects.sessions { owner.association(self, established: session) }
         if effects.hasOpened { owner.associationOpened(self) }
         for delivery in effects.deliveries { delivery.carryOut() }

@@ -120,15 +120,17 @@ final class ClientEndpoint: AssociationOwner {
 
     // MARK: AssociationOwner
 
-    func association(_ association: Association, asks question: AssociationQuestion) {
+    func association(_ association: Association, asks question: AssociationQuestion, as asker: Int) {
         let context = association.target?.context
         switch question {
         case .preSharedKey(.hint(let hint)):
-            guard case .asked(let ask)? = context?.keySource else { return association.answer(.unknown) }
-            Task { association.answer(await ask(hint).map { .identityAndKey($0) } ?? .unknown) }
+            guard case .asked(let ask)? = context?.keySource else { return association.answer(.unknown, to: asker) }
+            Task { association.answer(await ask(hint).map { .identityAndKey($0) } ?? .unknown, to: asker) }
         case .certificates(let certificates):
-            guard let accepts = context?.acceptsCertificates else { return association.answer(accepted: false) }
-            Task { association.answer(accepted: await accepts(certificates)) }
+            guard let accepts = context?.acceptsCertificates else {
+                return association.answer(accepted: false, to: asker)
+            }
+            Task { association.answer(accepted: await accepts(certificates), to: asker) }
         case .preSharedKey(.identity), .hello:
             // Questions for servers.
             break

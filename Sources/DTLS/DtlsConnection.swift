@@ -19,8 +19,8 @@ public enum DtlsConnectionState: Sendable, Hashable {
 /// ```
 ///
 /// The sequence ends after the peer's close_notify, after ``close()``, and when the peer has started anew; it throws the
-/// ``DtlsError`` with which the association failed. Several tasks may iterate: each datagram goes to one of them. Up to 1,024
-/// datagrams (1 MiB) wait for a reader; what comes beyond is dropped and counted in ``statistics``, as UDP would.
+/// ``DtlsError`` with which the association failed. Several tasks may iterate: each datagram goes to one of them. As many
+/// datagrams as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a reader; what comes beyond is dropped and counted in ``statistics``, as UDP would.
 ///
 /// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
 public final class DtlsConnection: Sendable {

@@ -13,7 +13,8 @@ public struct DtlsReconnection: Sendable, Hashable {
     /// session where the server still can. The old association serves meanwhile; when something authentic comes after all, it stays.
     ///
     /// When the handshake is finished the connection goes on under the new association: ``DtlsConnection/negotiated`` and exported keys are the
-    /// new one's, and ``DtlsStatistics/reconnections`` counts it. When it fails, the connection ends with its error. What was sent into the
+    /// new one's, and ``DtlsStatistics/reconnections`` counts it. When nobody answers it, or
+    /// it fails three times in a row, the connection ends with its error. What was sent into the
     /// silence is lost; this is no retransmission.
     ///
     /// Only for protocols in which the server answers: to a server that merely listens, every silence looks like a restart.

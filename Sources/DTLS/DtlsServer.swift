@@ -14,7 +14,7 @@ public import Logging
 /// ```
 ///
 /// A stranger's datagram is answered with a cookie at the most and costs nothing that outlives it (RFC 6347 §4.2.1). One slow or silent
-/// client never delays another. Up to 4,096 finished connections wait to be taken; one more is closed.
+/// client never delays another. As many finished connections as ``DtlsServerLimits`` says wait to be taken; one more is closed.
 ///
 /// Everything may be called from any thread or task. A server that nobody holds any more is closed.
 public final class DtlsServer: Sendable {
@@ -132,6 +132,7 @@ public final class DtlsServer: Sendable {
     public func drain(for timeout: Duration) async -> Int {
         await withTaskGroup(of: Void.self) { group in
             group.addTask { _ = await self.endpoint.drain() }
+            let timeout = Swift.min(timeout, DtlsServerLimits.longest)
             group.addTask { try? await Task.sleep(for: timeout, clock: .continuous) }
             await group.next()
             group.cancelAll()

@@ -11,6 +11,11 @@ struct EndpointCounters: Sendable {
         sums.drops[reason] += 1
     }
 
+    /// The system refused to send a cookie.
+    mutating func sendFailed() {
+        sums.sendFailures += 1
+    }
+
     /// A cookie went to a stranger.
     mutating func sentCookie(_ bytes: Int) {
         sums.cookiesSent += 1

@@ -40,7 +40,7 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// Flights of the handshake that were sent again.
     public var retransmissions = 0
 
-    /// How long the path takes there and back, as a client's cookie exchange has shown it; `nil` where it is not known, and for servers and
+    /// How long the path takes there and back, as the handshake has shown it; `nil` where it is not known, and for servers and
     /// clients as a whole.
     public var roundTrip: Duration?
 
@@ -77,7 +77,7 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// The most connections, handshakes under way included, that there were at once.
     public var mostConnections = 0
 
-    /// The most handshakes that were under way at once.
+    /// The most handshakes of a server that were under way at once.
     public var mostHandshakes = 0
 
     /// The most payloads of one connection that waited to be read.

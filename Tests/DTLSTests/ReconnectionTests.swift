@@ -135,6 +135,86 @@ final class ReconnectionTests: XCTestCase {
         }
     }
 
+    /// An answer that comes late must not speak for the certificates of another handshake, which may be an impostor's.
+    func testALateVerdictIsNobodys() async throws {
+        try await withDeadline {
+            let verdicts = Lock(0)
+            let late = Gate()
+            let identity = try Credentials.localhost()
+            let server = try await DtlsServer.onLoopback(.presenting(identity))
+            let relay = try Relay(to: server.localAddress)
+            let client = try await DtlsClient.onLoopback()
+            var configuration = DtlsConfiguration()
+            configuration.trust = .certificates(identity.certificateChain)
+            let context = try DtlsClientContext(configuration, verification: .byApplication) { _ in
+                let number = verdicts.withLock { count -> Int in
+                    count += 1
+                    return count
+                }
+                // The first handshake's at once, the second one's late, the third one's never.
+                if number == 2 { await late.wait() }
+                if number == 3 { try? await Task.sleep(for: .seconds(60)) }
+                return true
+            }
+            let connection = try await client.connect(
+                to: relay.address,
+                context: context,
+                serverName: "localhost",
+                timeout: .seconds(3),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            let impostor = try await DtlsServer.onLoopback(
+                .presenting(DtlsIdentity.selfSigned(commonName: "localhost", names: ["localhost"]))
+            )
+            relay.redirect(to: impostor.localAddress)
+            try await connection.send("anybody there?")
+            try await eventually("the second handshake asks") { verdicts.withLock { $0 } == 2 }
+            // The first server speaks again, and so the second handshake is given up.
+            relay.redirect(to: server.localAddress)
+            let far = try await server.accept()
+            try await far.expectArrival(at: connection)
+            relay.redirect(to: impostor.localAddress)
+            try await connection.send("and now?")
+            try await eventually("the third handshake asks") { verdicts.withLock { $0 } == 3 }
+            late.open()
+            let reason = await connection.waitUntilClosed()
+            guard case .failed = reason else { return XCTFail("\(reason)") }
+            XCTAssertEqual(connection.statistics.reconnections, 0)
+            await client.close()
+            await impostor.close()
+            await server.close()
+        }
+    }
+
+    /// A record in clear that ends the new handshake may be forged, and must not end what is authentic.
+    func testAFailedRenewalLeavesTheConnection() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let relay = try Relay(to: server.localAddress)
+            let client = try await DtlsClient.onLoopback()
+            let connection = try await client.connect(
+                to: relay.address,
+                context: .preSharedKey(),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            let far = try await server.accept()
+            // A ServerHello that makes no sense answers each new hello.
+            let nonsense = RecordDump.handshake(type: 2, messageSequence: 0, [UInt8](repeating: 9, count: 40)).bytes
+            relay.rule { datagram in
+                datagram.direction == .toServer && datagram.bytes.first == 22 ? [] : [datagram.bytes]
+            }
+            try await connection.send("no answer, please")
+            try await eventually("the new handshake has failed") {
+                relay.inject(nonsense, .toClient)
+                return connection.statistics.handshakesFailed.values.reduce(0, +) >= 1
+            }
+            XCTAssertEqual(connection.state, .open)
+            try await far.expectArrival(at: connection)
+            await client.close()
+            await server.close()
+        }
+    }
+
     func testASilenceOutOfRangeIsRefused() async throws {
         try await withDeadline {
             let client = try await DtlsClient.onLoopback()

@@ -62,9 +62,11 @@ final class SeedFaultLimitTests: XCTestCase {
             let client = try await DtlsClient.bind(host: "127.0.0.1", options: options)
             let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
             let far = try await server.accept()
+            let read = Lock(0)
             let reader = Task { () -> [Int] in
                 var numbers: [Int] = []
                 for try await datagram in far {
+                    read.withLock { $0 += 1 }
                     numbers.append(Int(datagram[0]) << 8 | Int(datagram[1]))
                     XCTAssertEqual(datagram.count, 1_000)
                 }
@@ -75,6 +77,8 @@ final class SeedFaultLimitTests: XCTestCase {
                 try await near.send(header + [UInt8](repeating: 0, count: 998))
             }
             near.close()
+            // Closing drops what nobody has read yet; something has to be read first.
+            try await eventually("something was read") { read.withLock { $0 } > 0 }
             try await eventually("the end, unless close_notify was lost") {
                 if far.state == .open { far.close() }
                 return far.state == .closed

@@ -5,10 +5,11 @@ import HeapModule
 ///
 /// A deadline cannot be taken back: who was asked too early looks at his own state and does nothing. That keeps the heap
 /// without look-ups, and an entry costs nothing until it is due.
-struct DeadlineScheduler<Owner: Sendable> {
+struct DeadlineScheduler<Owner: AnyObject & Sendable> {
     private struct Entry: Comparable {
         let deadline: ContinuousClock.Instant
-        let owner: Owner
+        // Weak, so that who has ended is freed before its deadline comes.
+        weak var owner: Owner?
 
         static func < (left: Entry, right: Entry) -> Bool { left.deadline < right.deadline }
         static func == (left: Entry, right: Entry) -> Bool { left.deadline == right.deadline }
@@ -25,8 +26,11 @@ struct DeadlineScheduler<Owner: Sendable> {
 
     /// Takes an owner whose deadline has come.
     mutating func popDue(now: ContinuousClock.Instant) -> Owner? {
-        guard let first = heap.min, first.deadline <= now else { return nil }
-        return heap.popMin()?.owner
+        while let first = heap.min, first.deadline <= now {
+            heap.removeMin()
+            if let owner = first.owner { return owner }
+        }
+        return nil
     }
 
     /// To be called when the timer has fired and everything due was taken. Returns how long to set it to.

@@ -16,6 +16,12 @@ struct ConnectionTable<Value: AnyObject> {
 
     subscript(peer: DtlsAddress) -> Entry? { entries[peer] }
 
+    /// Whether it is there, as what serves or as what will.
+    func contains(_ value: Value, for peer: DtlsAddress) -> Bool {
+        guard let entry = entries[peer] else { return false }
+        return entry.current === value || entry.candidate === value
+    }
+
     /// Every association, candidates included.
     var all: [Value] { entries.values.flatMap { [$0.current] + ($0.candidate.map { [$0] } ?? []) } }
 

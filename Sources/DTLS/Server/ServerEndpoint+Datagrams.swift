@@ -10,7 +10,7 @@ extension ServerEndpoint: SocketLoopHandler {
         /// It may be the hello of somebody new, or of a peer that starts anew.
         case greet(isKnown: Bool)
         case reply([UInt8], DtlsCapture?)
-        case admit(DtlsClientHello, DtlsServerContext, insteadOf: Association?)
+        case admit(DtlsClientHello, DtlsServerContext)
     }
 
     func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
@@ -32,13 +32,19 @@ extension ServerEndpoint: SocketLoopHandler {
         case .reply(let reply, let capture):
             reply.withUnsafeBytes { bytes in
                 // A cookie that is lost comes again with the next hello.
-                _ = loop.socket.send(bytes, to: source)
+                let result = loop.socket.send(bytes, to: source)
+                state.withLock { state in
+                    switch result {
+                    case .sent, .queued: state.counters.sentCookie(bytes.count)
+                    case .dropped: state.counters.dropped(.sendQueueFull)
+                    case .failed: state.counters.sendFailed()
+                    }
+                }
                 capture?.record(datagram, from: source.endpointName, to: ownName)
                 capture?.record(bytes, from: ownName, to: source.endpointName)
             }
-        case .admit(let hello, let context, let stale):
+        case .admit(let hello, let context):
             context.configuration.capture?.record(datagram, from: source.endpointName, to: ownName)
-            stale?.close(as: .evicted)
             admit(hello, from: source, context)
         }
     }
@@ -85,24 +91,25 @@ extension ServerEndpoint: SocketLoopHandler {
                 return drop(.unusableHello)
             case .reply(let reply):
                 if hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
-                state.counters.sentCookie(reply.count)
                 return .reply(reply, state.context.configuration.capture)
             case .accept(let hello):
                 let entry = state.table[source]
                 for association in [entry?.candidate, entry?.current].compactMap({ $0 }) {
                     guard let known = association.clientHello, known.isRepetition(of: hello) else { continue }
-                    // It came twice: OpenSSL repeats nothing for it, but drops it well; an open association need not see it.
+                    // It came again: the answer may have been lost. An open association need not see it.
+                    if association.connectionState == .handshaking { return .deliver(association, also: nil) }
                     return drop(.repeatedHello)
                 }
                 guard state.admission.admits(prefix), state.handshakeRate?.take(prefix, now: now) != false else {
                     return drop(.handshakeRate)
                 }
-                var stale: Association?
-                if entry == nil, state.table.count >= limits.connections {
-                    stale = state.silence.takeStalest(silentSince: now - limits.staleAfter)
-                    if stale == nil { return drop(.connectionLimit) }
+                // Nobody gives way to a hello: that happens when its handshake is finished.
+                if entry == nil, state.silence.count >= limits.connections,
+                    state.silence.stalest(silentSince: now - limits.staleAfter) == nil
+                {
+                    return drop(.connectionLimit)
                 }
-                return .admit(hello, state.context, insteadOf: stale)
+                return .admit(hello, state.context)
             }
         }
     }

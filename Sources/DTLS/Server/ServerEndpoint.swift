@@ -120,23 +120,28 @@ final class ServerEndpoint: AssociationOwner {
 
     // MARK: AssociationOwner
 
-    func association(_ association: Association, asks question: AssociationQuestion) {
+    func association(_ association: Association, asks question: AssociationQuestion, as asker: Int) {
         guard let context = association.serverContext else { return }
         switch question {
         case .hello(let offer):
-            prepare(association, for: offer, context)
+            prepare(association, for: offer, context, as: asker)
         case .preSharedKey(.identity(let identity, let serverName)):
             switch context.preSharedKeys?.source {
             case nil:
-                association.answer(.unknown)
+                association.answer(.unknown, to: asker)
             case .table(let keys)?:
-                association.answer(keys[identity].map { .key($0) } ?? .unknown)
+                association.answer(keys[identity].map { .key($0) } ?? .unknown, to: asker)
             case .lookUp(let lookUp)?:
-                Task { association.answer(await lookUp(identity, serverName).map { .key($0) } ?? .unknown) }
+                Task {
+                    let key = await lookUp(identity, serverName)
+                    association.answer(key.map { .key($0) } ?? .unknown, to: asker)
+                }
             }
         case .certificates(let certificates):
-            guard let accepts = context.acceptsCertificates else { return association.answer(accepted: false) }
-            Task { association.answer(accepted: await accepts(certificates)) }
+            guard let accepts = context.acceptsCertificates else {
+                return association.answer(accepted: false, to: asker)
+            }
+            Task { association.answer(accepted: await accepts(certificates), to: asker) }
         case .preSharedKey(.hint):
             // A question for clients.
             break
@@ -144,14 +149,19 @@ final class ServerEndpoint: AssociationOwner {
     }
 
     /// Asks for the identity and the stored session at once, outside of every lock.
-    private func prepare(_ association: Association, for offer: DtlsClientOffer, _ context: DtlsServerContext) {
+    private func prepare(
+        _ association: Association,
+        for offer: DtlsClientOffer,
+        _ context: DtlsServerContext,
+        as asker: Int
+    ) {
         Task {
             async let identity = context.identityFor?(offer)
             var session: DtlsStoredSession?
             if case .store(let store) = context.resumption.kind, !offer.sessionID.isEmpty {
                 session = await store.session(for: offer.sessionID)
             }
-            association.answer(identity: await identity ?? nil, session: session)
+            association.answer(identity: await identity ?? nil, session: session, to: asker)
         }
     }
 
@@ -163,18 +173,30 @@ final class ServerEndpoint: AssociationOwner {
     }
 
     func associationOpened(_ association: Association) {
-        let replaced = state.withLock { state -> Association? in
+        var replaced: Association?
+        var evicted: Association?
+        let isThere = state.withLock { state -> Bool in
             state.admission.handshakeEnded(association)
-            state.silence.add(association, now: .now)
-            return state.table.promote(association, for: association.peer)
+            // It may have been closed between its last datagram and here.
+            guard state.table.contains(association, for: association.peer) else { return false }
+            replaced = state.table.promote(association, for: association.peer)
+            if let replaced { state.silence.remove(replaced) }
+            // Only who has proved who he is takes the place of another.
+            if state.silence.count >= limits.connections {
+                evicted = state.silence.takeStalest(silentSince: .now - limits.staleAfter) ?? association
+            }
+            if evicted !== association { state.silence.add(association, now: .now) }
+            return true
         }
+        guard isThere else { return }
+        evicted?.close(as: .evicted)
         replaced?.abandon()
         logger?.debug(
             "handshake finished",
             metadata: ["peer": "\(association.peer)", "suite": "\(association.negotiated?.cipherSuite.name ?? "")"]
         )
         // Whoever nobody takes is released here, and closes by that.
-        guard let connection = association.connection(keepingAlive: nil) else { return }
+        guard evicted !== association, let connection = association.connection(keepingAlive: nil) else { return }
         if !accepted.add(connection) {
             logger?.warning("a connection was closed: too many wait for the application")
             connection.close()

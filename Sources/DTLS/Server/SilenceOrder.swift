@@ -20,6 +20,9 @@ struct SilenceOrder {
     private var heap = Heap<Entry>()
     private var open: Set<ObjectIdentifier> = []
 
+    /// How many connections are open.
+    var count: Int { open.count }
+
     mutating func add(_ association: Association, now: ContinuousClock.Instant) {
         open.insert(ObjectIdentifier(association))
         heap.insert(Entry(association: association, since: now))
@@ -35,15 +38,23 @@ struct SilenceOrder {
 
     /// Takes the connection that has been silent longest, if that is since `deadline` or before.
     mutating func takeStalest(silentSince deadline: ContinuousClock.Instant) -> Association? {
+        guard let association = stalest(silentSince: deadline) else { return nil }
+        heap.removeMin()
+        open.remove(ObjectIdentifier(association))
+        return association
+    }
+
+    /// The connection that has been silent longest, if that is since `deadline` or before.
+    mutating func stalest(silentSince deadline: ContinuousClock.Instant) -> Association? {
         for _ in 0..<Self.stepsPerSearch {
             guard let first = heap.min, first.since <= deadline else { return nil }
-            heap.removeMin()
-            guard let association = first.association, open.contains(ObjectIdentifier(association)) else { continue }
-            let since = association.lastActivity
-            guard since > first.since else {
-                open.remove(ObjectIdentifier(association))
-                return association
+            guard let association = first.association, open.contains(ObjectIdentifier(association)) else {
+                heap.removeMin()
+                continue
             }
+            let since = association.lastActivity
+            guard since > first.since else { return association }
+            heap.removeMin()
             heap.insert(Entry(association: association, since: since))
         }
         return nil

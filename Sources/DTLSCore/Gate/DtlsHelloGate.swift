@@ -26,14 +26,16 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         public var messages = 128
         /// How long one may be, in bytes: 512 to 16,384, which is what the engine takes. Default: 8,192.
         public var messageLength = 8_192
-        /// How long one may be under way: above zero. Default: 5 seconds.
+        /// How long one may be under way: above zero, up to one hour. Default: 5 seconds.
         public var lifetime = Duration.seconds(5)
 
         /// Makes limits with the default values: about two megabytes at the most.
         public init() {}
 
         package func validate() throws(DtlsError) {
-            guard (1...65_536).contains(messages), (512...16_384).contains(messageLength), lifetime > .zero else {
+            guard (1...65_536).contains(messages), (512...16_384).contains(messageLength), lifetime > .zero,
+                lifetime <= .seconds(3_600)
+            else {
                 let message =
                     "\(messages) hellos in fragments of \(messageLength) bytes for \(lifetime) are out of range"
                 throw DtlsError(.invalidConfiguration, phase: .configuration, message)
