@@ -116,13 +116,13 @@ final class PendingQuestionTests: XCTestCase {
     /// Two hundred look-ups of which none ends before all have begun: a server that did one after the other would never finish.
     func testLookUpsOfManyHandshakesRunSideBySide() async throws {
         try await withDeadline(seconds: 150) {
-            let count = 200
+            // Two hundred key exchanges take minutes under a sanitizer on a busy machine.
+            let count = ProofSize.isSanitized ? 40 : 200
             let barrier = Gate()
             let keys = DtlsPreSharedKeyStore { _ in
                 await barrier.wait()
                 return DtlsSecretBytes(Credentials.key)
             }
-            // Two hundred key exchanges take their time under a sanitizer.
             let configuration = DtlsConfiguration.make { $0.handshakeTimeout = .seconds(120) }
             let server = try await DtlsServer.onLoopback(DtlsServerContext(configuration, preSharedKeys: keys))
             let echo = server.echo()
