@@ -18,5 +18,5 @@ enum ProofSize {
     static var deadline: Double { isFull ? 1_200 : 120 }
 
     /// Whether a sanitizer is in the process, which makes everything several times slower.
-    static let isSanitized = ["__asan_init", "__tsan_init"].contains { dlsym(nil, $0) != nil }
+    static let isSanitized = ["__asan_init", "__tsan_init"].contains { (name: String) in dlsym(nil, name) != nil }
 }
