@@ -8,6 +8,8 @@ struct DatagramQueue {
     /// A buffer that grew beyond this is given back once it is empty.
     private static let preservedCapacity = 8_192
 
+    private static let zeros = [UInt8](repeating: 0, count: 16_384)
+
     var isEmpty: Bool { ends.isEmpty }
     var count: Int { ends.count }
     var byteCount: Int { bytes.count }
@@ -42,7 +44,13 @@ struct DatagramQueue {
     /// Returns whether a datagram was added.
     mutating func append(capacity: Int, _ body: (UnsafeMutableRawBufferPointer) -> Int?) -> Bool {
         let start = bytes.count
-        bytes.append(contentsOf: repeatElement(0, count: capacity))
+        var missing = capacity
+        while missing > 0 {
+            // Out of an array, which is copied as a whole; element by element it took most of a handshake in debug builds.
+            let count = Swift.min(missing, Self.zeros.count)
+            bytes.append(contentsOf: Self.zeros[..<count])
+            missing -= count
+        }
         let written = bytes.withUnsafeMutableBytes { all in
             body(UnsafeMutableRawBufferPointer(rebasing: all[start...]))
         }
