@@ -1,5 +1,13 @@
 import COpenSSL
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// An association that lives in OpenSSL's `SSL`: handshake, seal and open.
 ///
 /// ``perform(_:)`` is the only caller of the functions that advance an `SSL`. The error queue belongs to the thread and

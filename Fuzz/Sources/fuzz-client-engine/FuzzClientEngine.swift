@@ -1,0 +1,26 @@
+import DTLSCore
+import FuzzSupport
+
+/// Datagrams into a client's engine, in mid-handshake and established, beside those of a genuine peer.
+struct FuzzClientEngine: FuzzTarget {
+    private let fuzzing: EngineFuzzing
+
+    init() throws {
+        fuzzing = try EngineFuzzing(subject: .client)
+    }
+
+    func run(_ input: FuzzInput) throws {
+        try fuzzing.run(input)
+    }
+
+    func seeds() -> [(name: String, bytes: [UInt8])] {
+        fuzzing.seeds()
+    }
+}
+
+/// What libFuzzer calls first.
+@_cdecl("LLVMFuzzerInitialize")
+public func initialize(_ count: UnsafeMutablePointer<CInt>?, _ arguments: UnsafeMutableRawPointer?) -> CInt {
+    FuzzClientEngine.prepare()
+    return 0
+}
