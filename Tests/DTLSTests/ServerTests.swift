@@ -176,10 +176,14 @@ final class ServerTests: XCTestCase {
     func testSeveralTasksMayAccept() async throws {
         try await withDeadline {
             let server = try await DtlsServer.onLoopback()
+            let count = Lock(0)
             let acceptors = (0..<4).map { _ in
                 Task { () -> [DtlsConnection] in
                     var connections: [DtlsConnection] = []
-                    for await connection in server { connections.append(connection) }
+                    for await connection in server {
+                        connections.append(connection)
+                        count.withLock { $0 += 1 }
+                    }
                     return connections
                 }
             }
@@ -191,6 +195,8 @@ final class ServerTests: XCTestCase {
                 connections.append(try await client.connect(to: server.localAddress, context: context))
                 clients.append(client)
             }
+            // A client knows of its connection before the server's sequence does.
+            try await eventually("all were accepted") { count.withLock { $0 } == 20 }
             await server.close()
             var accepted: [DtlsAddress] = []
             for acceptor in acceptors { accepted += await acceptor.value.map(\.peerAddress) }
