@@ -17,8 +17,8 @@ extension Association {
         renew(&state, &effects) { $0.start(now: now) }
     }
 
-    /// Runs one input of the successor, which takes the engine's place when its handshake is finished and ends the association when that
-    /// fails.
+    /// Runs one input of the successor, which takes the engine's place when its handshake is finished. The association ends when nobody answers
+    /// it, or when too many in a row have failed.
     func renew(_ state: inout State, _ effects: inout Effects, _ body: (DtlsEngine) -> Void) {
         guard let successor = state.successor else { return }
         body(successor)
@@ -34,11 +34,10 @@ extension Association {
             case .handshakeFinished(let negotiated):
                 if let former = state.engine {
                     former.abandon()
-                    state.past.add(Self.withoutReceived(former.statistics))
-                    state.past.datagramsReceived +=
-                        former.statistics.datagramsReceived
-                        - successor.statistics.datagramsReceived
-                    state.past.bytesReceived += former.statistics.bytesReceived - successor.statistics.bytesReceived
+                    state.past.add(former.statistics)
+                    // The successor goes on with the count of what came to both.
+                    state.past.datagramsReceived -= successor.statistics.datagramsReceived
+                    state.past.bytesReceived -= successor.statistics.bytesReceived
                 }
                 state.past.reconnections += 1
                 state.engine = successor
@@ -77,14 +76,7 @@ extension Association {
         guard let successor = state.successor else { return }
         state.successor = nil
         if successor.closeReason == nil { successor.abandon() }
-        state.past.add(Self.withoutReceived(successor.statistics))
-    }
-
-    private static func withoutReceived(_ statistics: DtlsStatistics) -> DtlsStatistics {
-        var statistics = statistics
-        statistics.datagramsReceived = 0
-        statistics.bytesReceived = 0
-        return statistics
+        state.past.add(successor.statistics.withoutReceived)
     }
 
     /// Answers whoever asked: the successor, if there is one. An answer to a handshake that has been given up is nobody's: it must not speak for

@@ -24,7 +24,7 @@ struct EndpointCounters: Sendable {
     }
 
     mutating func associationEnded(_ statistics: DtlsStatistics, _ reason: DtlsCloseReason) {
-        add(statistics, to: &sums)
+        sums.add(statistics.withoutReceived)
         switch reason {
         case .evicted: sums.connectionsEvicted += 1
         case .idle: sums.connectionsIdledOut += 1
@@ -40,16 +40,18 @@ struct EndpointCounters: Sendable {
     /// The whole, with the associations that live.
     func statistics(_ live: [Association], backlogHighWater: Int) -> DtlsStatistics {
         var whole = sums
-        for association in live { add(association.statistics, to: &whole) }
+        for association in live { whole.add(association.statistics.withoutReceived) }
         whole.mostQueuedDatagrams = backlogHighWater
         return whole
     }
+}
 
-    /// Datagrams that came are counted where they come, not once more by their association.
-    private func add(_ statistics: DtlsStatistics, to whole: inout DtlsStatistics) {
-        var statistics = statistics
-        statistics.datagramsReceived = 0
-        statistics.bytesReceived = 0
-        whole.add(statistics)
+extension DtlsStatistics {
+    /// Without the datagrams that came, where somebody else has counted the same ones: the endpoint, or the engine beside this one.
+    var withoutReceived: DtlsStatistics {
+        var others = self
+        others.datagramsReceived = 0
+        others.bytesReceived = 0
+        return others
     }
 }

@@ -1,73 +1,67 @@
 /// Why a datagram, a record or a payload was dropped. More reasons may come, so keep a `default`.
 public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
-    let index: Int
+    let kind: Kind
+
     /// The reason's name, such as `undersizedRecord`.
-    public let description: String
+    public var description: String { "\(kind)" }
 
     // MARK: Datagrams, before any association
 
     /// It belongs to no association and is no hello.
-    public static let unknownPeer = Self(0, "unknownPeer")
+    public static let unknownPeer = Self(kind: .unknownPeer)
     /// The server's `admitsAddress` has refused its source.
-    public static let refusedAddress = Self(1, "refusedAddress")
+    public static let refusedAddress = Self(kind: .refusedAddress)
     /// Its source's prefix has had its share of cookies (`DtlsServerLimits.cookieRatePerPrefix`).
-    public static let cookieRate = Self(2, "cookieRate")
+    public static let cookieRate = Self(kind: .cookieRate)
     /// Its source's prefix has had its share of handshakes (`DtlsServerLimits.handshakeRatePerPrefix`, `handshakesPerPrefix`).
-    public static let handshakeRate = Self(3, "handshakeRate")
+    public static let handshakeRate = Self(kind: .handshakeRate)
     /// A hello, when all connections that there may be are there and none is stale (`DtlsServerLimits.connections`).
-    public static let connectionLimit = Self(4, "connectionLimit")
+    public static let connectionLimit = Self(kind: .connectionLimit)
     /// A hello that cannot be answered: malformed, a fragment without its beginning, of another protocol.
-    public static let unusableHello = Self(5, "unusableHello")
-    /// A hello that came again while its handshake goes on.
-    public static let repeatedHello = Self(6, "repeatedHello")
+    public static let unusableHello = Self(kind: .unusableHello)
+    /// A hello that came again after its handshake was finished.
+    public static let repeatedHello = Self(kind: .repeatedHello)
     /// A hello, while the server drains.
-    public static let draining = Self(7, "draining")
+    public static let draining = Self(kind: .draining)
 
     // MARK: Records, before OpenSSL sees them
 
     /// No header of a record, or one that claims more than there is.
-    public static let malformedRecord = Self(8, "malformedRecord")
+    public static let malformedRecord = Self(kind: .malformedRecord)
     /// In clear, when the association is open: alerts, hellos, data. Forged, or late.
-    public static let clearRecordWhenOpen = Self(9, "clearRecordWhenOpen")
+    public static let clearRecordWhenOpen = Self(kind: .clearRecordWhenOpen)
     /// An alert in clear during the handshake. It is kept in mind, in case that nothing else comes.
-    public static let clearAlert = Self(10, "clearAlert")
+    public static let clearAlert = Self(kind: .clearAlert)
     /// Application data, or something of no known type, in clear.
-    public static let clearData = Self(11, "clearData")
+    public static let clearData = Self(kind: .clearData)
     /// A message of the handshake that an honest peer would not send: of its other role, too large, malformed.
-    public static let improperHandshakeMessage = Self(12, "improperHandshakeMessage")
+    public static let improperHandshakeMessage = Self(kind: .improperHandshakeMessage)
     /// Of an epoch that is not in use, or of an unknown type.
-    public static let improperSealedRecord = Self(13, "improperSealedRecord")
+    public static let improperSealedRecord = Self(kind: .improperSealedRecord)
     /// Sealed, and shorter than its tag: no key is needed to know that it is forged.
-    public static let undersizedRecord = Self(14, "undersizedRecord")
+    public static let undersizedRecord = Self(kind: .undersizedRecord)
     /// Sealed, during the handshake, and more than are kept until its end.
-    public static let earlyRecordLimit = Self(15, "earlyRecordLimit")
+    public static let earlyRecordLimit = Self(kind: .earlyRecordLimit)
 
     // MARK: Queues
 
     /// A datagram that came while the handshake waited for the application, more than are kept.
-    public static let waitingForApplication = Self(16, "waitingForApplication")
+    public static let waitingForApplication = Self(kind: .waitingForApplication)
     /// A payload that nobody read in time.
-    public static let receiveQueueFull = Self(17, "receiveQueueFull")
+    public static let receiveQueueFull = Self(kind: .receiveQueueFull)
     /// A datagram that the socket had no room for, and its backlog neither.
-    public static let sendQueueFull = Self(18, "sendQueueFull")
-
-    private init(_ index: Int, _ name: String) {
-        self.index = index
-        description = name
-    }
+    public static let sendQueueFull = Self(kind: .sendQueueFull)
 
     /// All of them.
-    public static let allCases: [DtlsDropReason] = [
-        .unknownPeer, .refusedAddress, .cookieRate, .handshakeRate, .connectionLimit, .unusableHello, .repeatedHello,
-        .draining, .malformedRecord, .clearRecordWhenOpen, .clearAlert, .clearData, .improperHandshakeMessage,
-        .improperSealedRecord, .undersizedRecord, .earlyRecordLimit, .waitingForApplication, .receiveQueueFull,
-        .sendQueueFull,
-    ]
+    public static let allCases = Kind.allCases.map { Self(kind: $0) }
 
-    /// Two reasons are the same when they have the same name.
-    public static func == (left: Self, right: Self) -> Bool { left.index == right.index }
-
-    public func hash(into hasher: inout Hasher) { hasher.combine(index) }
+    /// In the order of the constants above. Those of records stand together.
+    enum Kind: Int, CaseIterable {
+        case unknownPeer, refusedAddress, cookieRate, handshakeRate, connectionLimit, unusableHello, repeatedHello, draining
+        case malformedRecord, clearRecordWhenOpen, clearAlert, clearData, improperHandshakeMessage, improperSealedRecord
+        case undersizedRecord, earlyRecordLimit
+        case waitingForApplication, receiveQueueFull, sendQueueFull
+    }
 }
 
 /// Counts by ``DtlsDropReason``.
@@ -80,13 +74,13 @@ public struct DtlsDrops: Sendable, Hashable {
 
     /// How many were dropped for a reason.
     public subscript(reason: DtlsDropReason) -> Int {
-        get { counts.isEmpty ? 0 : counts[reason.index] }
+        get { counts.isEmpty ? 0 : counts[reason.kind.rawValue] }
         set {
             if counts.isEmpty {
                 guard newValue != 0 else { return }
-                counts = [Int](repeating: 0, count: DtlsDropReason.allCases.count)
+                counts = [Int](repeating: 0, count: DtlsDropReason.Kind.allCases.count)
             }
-            counts[reason.index] = newValue
+            counts[reason.kind.rawValue] = newValue
         }
     }
 
@@ -110,6 +104,6 @@ public struct DtlsDrops: Sendable, Hashable {
     /// Of records that never reached OpenSSL.
     var records: Int {
         guard !counts.isEmpty else { return 0 }
-        return counts[DtlsDropReason.malformedRecord.index...DtlsDropReason.earlyRecordLimit.index].reduce(0, +)
+        return counts[DtlsDropReason.Kind.malformedRecord.rawValue...DtlsDropReason.Kind.earlyRecordLimit.rawValue].reduce(0, +)
     }
 }

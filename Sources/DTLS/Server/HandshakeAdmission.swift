@@ -2,13 +2,6 @@ import DequeModule
 
 /// Which handshakes a server has under way, oldest first, and whether one more may begin.
 struct HandshakeAdmission {
-    enum Verdict {
-        case admitted
-        /// It may begin when this one, the oldest, has ended.
-        case admittedInsteadOf(Association)
-        case refused
-    }
-
     private let maximum: Int
     private let maximumPerPrefix: Int
     private var prefixes: [ObjectIdentifier: AddressPrefix] = [:]
@@ -20,9 +13,6 @@ struct HandshakeAdmission {
         // Weak, so that what has ended is freed before its turn comes.
         weak var association: Association?
     }
-
-    /// The most that were under way at once.
-    private(set) var highWater = 0
 
     init(maximum: Int, maximumPerPrefix: Int) {
         self.maximum = maximum
@@ -36,14 +26,13 @@ struct HandshakeAdmission {
         counts[prefix, default: 0] < maximumPerPrefix
     }
 
-    mutating func admit(_ association: Association, _ prefix: AddressPrefix) -> Verdict {
-        guard admits(prefix) else { return .refused }
+    /// Takes note of a handshake that ``admits(_:)`` has let in. Returns the oldest one when it has to end for that.
+    mutating func admit(_ association: Association, _ prefix: AddressPrefix) -> Association? {
         let oldest = count >= maximum ? takeOldest() : nil
         prefixes[ObjectIdentifier(association)] = prefix
         counts[prefix, default: 0] += 1
         order.append(Entry(association: association))
-        highWater = Swift.max(highWater, count)
-        return oldest.map { .admittedInsteadOf($0) } ?? .admitted
+        return oldest
     }
 
     /// To be called when a handshake is finished or has failed; a second time does nothing.

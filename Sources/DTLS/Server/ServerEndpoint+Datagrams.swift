@@ -136,11 +136,8 @@ extension ServerEndpoint: SocketLoopHandler {
         var evicted: Association?
         let isAdmitted = state.withLock { state -> Bool in
             guard !state.isClosed else { return false }
-            switch state.admission.admit(association, AddressPrefix(source)) {
-            case .refused: return false
-            case .admitted: break
-            case .admittedInsteadOf(let oldest): evicted = oldest
-            }
+            // Only this queue lets anybody in, so what was true when the hello was judged still is.
+            evicted = state.admission.admit(association, AddressPrefix(source))
             switch state.table[source] {
             case nil:
                 state.table.insert(association, for: source)

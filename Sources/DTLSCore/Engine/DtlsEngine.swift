@@ -335,9 +335,13 @@ extension DtlsEngine {
             if lifecycle.isHandshaking, let overhead = callbacks.sealedOverhead(of: records.cipher) {
                 filter.minimumSealedLength = overhead
             }
-            findings = filter.sift(datagram, isOpen: lifecycle.isOpen, into: &slices)
+            findings = filter.sift(
+                datagram,
+                isOpen: lifecycle.isOpen,
+                into: &slices,
+                counting: &statistics.drops
+            )
         }
-        if let drops = findings.drops { statistics.drops.add(drops) }
         if filter.heldAlert != nil, heldAlert == nil {
             alertDeadline = now + context.configuration.retransmission.initialTimeout
         }

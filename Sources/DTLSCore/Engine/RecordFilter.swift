@@ -30,27 +30,23 @@ struct RecordFilter {
     /// Where in a datagram records stand that may pass.
     typealias Slices = [Range<Int>]
 
-    /// What ``sift(_:isOpen:into:)`` found.
+    /// What ``sift(_:isOpen:into:counting:)`` found.
     struct Findings {
-        /// What was dropped; `nil` when nothing was.
-        var drops: DtlsDrops?
         var hasHandshake = false
         var hasSealed = false
-
-        mutating func drop(_ reason: DtlsDropReason) {
-            drops = drops ?? DtlsDrops()
-            drops?[reason] += 1
-        }
-
-        var dropped: Int { drops?.total ?? 0 }
     }
 
-    mutating func sift(_ datagram: UnsafeRawBufferPointer, isOpen: Bool, into slices: inout Slices) -> Findings {
+    mutating func sift(
+        _ datagram: UnsafeRawBufferPointer,
+        isOpen: Bool,
+        into slices: inout Slices,
+        counting drops: inout DtlsDrops
+    ) -> Findings {
         var findings = Findings()
         var offset = 0
         while offset < datagram.count {
             guard let header = RecordHeader(datagram, at: offset) else {
-                findings.drop(.malformedRecord)
+                drops[.malformedRecord] += 1
                 break
             }
             let end = offset + RecordHeader.size + header.length
@@ -63,7 +59,7 @@ struct RecordFilter {
                     objectionInClear(header, datagram, bodyAt: offset + RecordHeader.size, &findings)
                 }
             if let reason {
-                findings.drop(reason)
+                drops[reason] += 1
             } else {
                 // Neighbours pass as one piece, as large as OpenSSL's read buffer takes it.
                 if let last = slices.indices.last, slices[last].upperBound == offset,
@@ -76,7 +72,7 @@ struct RecordFilter {
             }
             offset = end
         }
-        if datagram.isEmpty { findings.drop(.malformedRecord) }
+        if datagram.isEmpty { drops[.malformedRecord] += 1 }
         return findings
     }
 

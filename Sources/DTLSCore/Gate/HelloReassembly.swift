@@ -1,7 +1,7 @@
 /// ClientHellos that come in fragments, because the client's MTU is small or its key shares are large (post-quantum ones).
 ///
 /// An entry is made only for a first fragment whose cookie is valid, so a forged source never takes one; and there is a limit to their
-/// number, size and time, so that real ones cannot take more than about a megabyte.
+/// number, size and time, so that real ones cannot take more than about two megabytes by default.
 struct HelloReassembly {
     private let limits: DtlsHelloGate.Limits
 
