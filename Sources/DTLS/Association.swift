@@ -29,8 +29,8 @@ enum AssociationQuestion: Sendable {
 ///
 /// The engine sits behind a lock that is held for one input and the non-blocking sends that come of it; continuations, the
 /// owner and user's closures are called after it is released. Payloads reach the socket in the order of their sequence numbers,
-/// whichever tasks send them. What waits for it stands in `Association+Waiting.swift`, what a client does when its server falls silent in
-/// `Association+Renewal.swift`.
+/// whichever tasks send them. What leaves stands in `Association+Sending.swift`, what waits in
+/// `Association+Waiting.swift`, what a client does when its server falls silent in `Association+Renewal.swift`.
 final class Association: Sendable {
     let peer: DtlsAddress
     let owner: any AssociationOwner
@@ -42,7 +42,7 @@ final class Association: Sendable {
     /// How long it may be silent in both directions before it is closed.
     private let idleTimeout: Duration?
     /// How a client begins anew when its server has fallen silent.
-    private let renewal: Renewal?
+    let renewal: Renewal?
 
     struct Renewal: Sendable {
         let silence: Duration
@@ -197,43 +197,6 @@ final class Association: Sendable {
         input { $0.abandon() }
     }
 
-    /// Seals and sends a payload. `false`: the socket has no room, nothing was sealed.
-    func trySend(_ payload: UnsafeRawBufferPointer) throws(DtlsError) -> Bool {
-        var result = Result<Bool, DtlsError>.success(true)
-        let effects = state.withLock { state -> Effects in
-            guard let engine = state.engine else {
-                result = .failure(Self.closedError(state.closeReason))
-                return Effects()
-            }
-            guard engine.isOpen, owner.loop.socket.hasRoom else {
-                if engine.isOpen { result = .success(false) } else { result = .failure(Self.closedError(nil)) }
-                return Effects()
-            }
-            var effects = collect(&state, sendFailure: { result = .failure($0) }) { engine in
-                do throws(DtlsError) {
-                    try engine.send(payload)
-                } catch {
-                    result = .failure(error)
-                }
-            }
-            guard case .success = result else { return effects }
-            state.lastActivity = .now
-            if renewal != nil, state.awaitedSince == nil {
-                state.awaitedSince = state.lastActivity
-                schedule(silenceDeadline(state), &state, &effects)
-            }
-            return effects
-        }
-        carryOut(effects)
-        return try result.get()
-    }
-
-    static func closedError(_ reason: DtlsCloseReason?) -> DtlsError {
-        if case .failed(let error)? = reason { return error }
-        let what = reason.map { "the connection was \($0)" } ?? "the connection is not open"
-        return DtlsError(.connectionClosed, phase: .established, what)
-    }
-
     private func input(_ body: (DtlsEngine) -> Void) {
         carryOut(state.withLock { collect(&$0, body) })
     }
@@ -299,40 +262,12 @@ final class Association: Sendable {
         effects.deadline = deadline
     }
 
-    func transmit(_ engine: DtlsEngine, _ state: inout State, _ sendFailure: (DtlsError) -> Void) {
-        var refused = 0
-        var dropped = 0
-        engine.drainOutboundBytes { datagram in
-            switch owner.loop.socket.send(datagram, to: peer) {
-            case .sent, .queued:
-                break
-            case .dropped:
-                dropped += 1
-            case .failed(let code):
-                refused += 1
-                sendFailure(Self.sendError(code, datagram.count))
-            }
-        }
-        if refused > 0 { state.sendFailures += refused }
-        if dropped > 0 { state.sendsDropped += dropped }
-    }
-
     /// When an open association is to be looked at because it may have been silent for too long.
     func silenceDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
         guard state.negotiated != nil else { return nil }
         let idle = idleTimeout.map { state.lastActivity + $0 }
         guard let renewal, state.successor == nil, let since = state.awaitedSince else { return idle }
         return Swift.min(idle ?? since + renewal.silence, since + renewal.silence)
-    }
-
-    private static func sendError(_ code: Int32, _ count: Int) -> DtlsError {
-        DtlsError(
-            code == SystemCall.messageTooLarge ? .payloadTooLarge : .socketFailed,
-            phase: .established,
-            "a datagram of \(count) bytes could not be sent: \(SystemCall.description(of: code))",
-            hint: code == SystemCall.messageTooLarge ? "lower the configuration's mtu" : nil,
-            systemError: code
-        )
     }
 
     func carryOut(_ effects: Effects) {

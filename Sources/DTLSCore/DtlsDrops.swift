@@ -57,7 +57,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
 
     /// In the order of the constants above. Those of records stand together.
     enum Kind: Int, CaseIterable {
-        case unknownPeer, refusedAddress, cookieRate, handshakeRate, connectionLimit, unusableHello, repeatedHello, draining
+        case unknownPeer, refusedAddress, cookieRate, handshakeRate, connectionLimit, unusableHello, repeatedHello,
+            draining
         case malformedRecord, clearRecordWhenOpen, clearAlert, clearData, improperHandshakeMessage, improperSealedRecord
         case undersizedRecord, earlyRecordLimit
         case waitingForApplication, receiveQueueFull, sendQueueFull
@@ -104,6 +105,7 @@ public struct DtlsDrops: Sendable, Hashable {
     /// Of records that never reached OpenSSL.
     var records: Int {
         guard !counts.isEmpty else { return 0 }
-        return counts[DtlsDropReason.Kind.malformedRecord.rawValue...DtlsDropReason.Kind.earlyRecordLimit.rawValue].reduce(0, +)
+        return counts[DtlsDropReason.Kind.malformedRecord.rawValue...DtlsDropReason.Kind.earlyRecordLimit.rawValue]
+            .reduce(0, +)
     }
 }

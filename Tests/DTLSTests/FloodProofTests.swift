@@ -65,15 +65,23 @@ final class FloodProofTests: XCTestCase {
             let configuration = DtlsConfiguration.make { $0.handshakeTimeout = .seconds(3) }
             let server = try await DtlsServer.onLoopback(.preSharedKey(configuration))
             let echo = server.echo()
+            func openHalfway(from first: Int) async throws {
+                for index in first..<(first + count) {
+                    try await Self.stranger(index).openHalfway(at: server.localAddress)
+                }
+            }
+            func waitUntilGivenBack() async throws {
+                try await eventually(within: 30, "all were given back") {
+                    server.statistics.connectionsHandshaking == 0
+                }
+            }
             try await Self.visit(server)
             let before = residentMemory()
-            for index in 0..<count {
-                try await Self.stranger(index).openHalfway(at: server.localAddress)
-            }
+            try await openHalfway(from: 0)
             let most = server.statistics.mostHandshakes
             let during = residentMemory()
             try await Self.visit(server)
-            try await eventually(within: 30, "all were given back") { server.statistics.connectionsHandshaking == 0 }
+            try await waitUntilGivenBack()
             let statistics = server.statistics
             XCTAssertEqual(statistics.handshakesFailed, [.handshakeTimedOut: count])
             XCTAssertEqual(statistics.handshakesCompleted, 2)
@@ -85,10 +93,8 @@ final class FloodProofTests: XCTestCase {
             }
             // Once more: what was taken the first time is there for the second, so memory grows by little.
             let middle = residentMemory()
-            for index in 0..<count {
-                try await Self.stranger(index + count).openHalfway(at: server.localAddress)
-            }
-            try await eventually(within: 30, "all were given back") { server.statistics.connectionsHandshaking == 0 }
+            try await openHalfway(from: count)
+            try await waitUntilGivenBack()
             if let middle, let after = residentMemory() {
                 Self.report("the same again: memory \(middle >> 10) kB before, \(after >> 10) kB after")
                 XCTAssertLessThan(after - middle, 8 << 20)

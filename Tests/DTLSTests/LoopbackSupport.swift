@@ -136,6 +136,14 @@ extension DtlsConfiguration {
     }
 }
 
+extension DtlsServerLimits {
+    static func make(_ change: (inout DtlsServerLimits) -> Void) -> DtlsServerLimits {
+        var limits = DtlsServerLimits()
+        change(&limits)
+        return limits
+    }
+}
+
 extension DtlsClientContext {
     static func preSharedKey(
         _ key: DtlsPreSharedKey? = nil,
@@ -178,8 +186,11 @@ extension DtlsServerContext {
 // MARK: - Peers
 
 extension DtlsServer {
-    static func onLoopback(_ context: DtlsServerContext? = nil) async throws -> DtlsServer {
-        try await bind(host: "127.0.0.1", port: 0, context: try context ?? .preSharedKey())
+    static func onLoopback(
+        _ context: DtlsServerContext? = nil,
+        limits: DtlsServerLimits = DtlsServerLimits()
+    ) async throws -> DtlsServer {
+        try await bind(host: "127.0.0.1", port: 0, context: try context ?? .preSharedKey(), limits: limits)
     }
 
     /// The next connection.
@@ -255,14 +266,23 @@ struct Loopback: Sendable {
         _ clientContext: DtlsClientContext? = nil,
         _ serverContext: DtlsServerContext? = nil,
         serverName: String? = nil,
-        relayed: Bool = false
+        relayed: Bool = false,
+        limits: DtlsServerLimits = DtlsServerLimits(),
+        timeout: Duration? = nil,
+        reconnection: DtlsReconnection = .never
     ) async throws {
-        server = try await .onLoopback(serverContext)
+        server = try await .onLoopback(serverContext, limits: limits)
         client = try await .onLoopback()
         relayBetween = relayed ? try Relay(to: server.localAddress) : nil
         let address = relayBetween?.address ?? server.localAddress
         let context = try clientContext ?? .preSharedKey()
-        near = try await client.connect(to: address, context: context, serverName: serverName)
+        near = try await client.connect(
+            to: address,
+            context: context,
+            serverName: serverName,
+            timeout: timeout,
+            reconnection: reconnection
+        )
         far = try await server.accept()
     }
 

@@ -94,48 +94,40 @@ final class ReconnectionTests: XCTestCase {
 
     func testAConnectionEndsWhenNobodyAnswersTheNewHandshakeEither() async throws {
         try await withDeadline {
-            let server = try await DtlsServer.onLoopback()
-            let relay = try Relay(to: server.localAddress)
-            let client = try await DtlsClient.onLoopback()
-            let connection = try await client.connect(
-                to: relay.address,
-                context: .preSharedKey(),
+            let loopback = try await Loopback(
+                relayed: true,
                 timeout: .seconds(1),
                 reconnection: .whenSilent(for: .seconds(1))
             )
+            let relay = try loopback.relay
             let silent = try RawSocket()
             relay.redirect(to: silent.address)
-            try await connection.send("anybody there?")
-            let reason = await connection.waitUntilClosed()
+            try await loopback.near.send("anybody there?")
+            let reason = await loopback.near.waitUntilClosed()
             guard case .failed(let error) = reason else { return XCTFail("\(reason)") }
             XCTAssertEqual(error.code, .handshakeTimedOut)
-            await client.close()
-            await server.close()
+            await loopback.close()
         }
     }
 
     /// Whoever answers must prove as much as the first server did.
     func testAnImpostorDoesNotTakeTheConnectionOver() async throws {
         try await withDeadline {
-            let server = try await DtlsServer.onLoopback()
-            let relay = try Relay(to: server.localAddress)
-            let client = try await DtlsClient.onLoopback()
-            let connection = try await client.connect(
-                to: relay.address,
-                context: .preSharedKey(),
+            let loopback = try await Loopback(
+                relayed: true,
                 timeout: .seconds(2),
                 reconnection: .whenSilent(for: .seconds(1))
             )
+            let relay = try loopback.relay
             let wrong = DtlsPreSharedKeyStore([try Credentials.preSharedKey(key: Array("another key".utf8))])
             let impostor = try await Self.restart(relay, DtlsServerContext(preSharedKeys: wrong))
-            try await connection.send("anybody there?")
-            let reason = await connection.waitUntilClosed()
+            try await loopback.near.send("anybody there?")
+            let reason = await loopback.near.waitUntilClosed()
             guard case .failed = reason else { return XCTFail("\(reason)") }
-            XCTAssertEqual(connection.statistics.reconnections, 0)
+            XCTAssertEqual(loopback.near.statistics.reconnections, 0)
             XCTAssertEqual(impostor.statistics.handshakesCompleted, 0)
-            await client.close()
+            await loopback.close()
             await impostor.close()
-            await server.close()
         }
     }
 
@@ -193,29 +185,21 @@ final class ReconnectionTests: XCTestCase {
     /// A record in clear that ends the new handshake may be forged, and must not end what is authentic.
     func testAFailedRenewalLeavesTheConnection() async throws {
         try await withDeadline {
-            let server = try await DtlsServer.onLoopback()
-            let relay = try Relay(to: server.localAddress)
-            let client = try await DtlsClient.onLoopback()
-            let connection = try await client.connect(
-                to: relay.address,
-                context: .preSharedKey(),
-                reconnection: .whenSilent(for: .seconds(1))
-            )
-            let far = try await server.accept()
+            let loopback = try await Loopback(relayed: true, reconnection: .whenSilent(for: .seconds(1)))
+            let relay = try loopback.relay
             // A ServerHello that makes no sense answers each new hello.
             let nonsense = RecordDump.handshake(type: 2, messageSequence: 0, [UInt8](repeating: 9, count: 40)).bytes
             relay.rule { datagram in
                 datagram.direction == .toServer && datagram.bytes.first == 22 ? [] : [datagram.bytes]
             }
-            try await connection.send("no answer, please")
+            try await loopback.near.send("no answer, please")
             try await eventually("the new handshake has failed") {
                 relay.inject(nonsense, .toClient)
-                return connection.statistics.handshakesFailed.values.reduce(0, +) >= 1
+                return loopback.near.statistics.handshakesFailed.values.reduce(0, +) >= 1
             }
-            XCTAssertEqual(connection.state, .open)
-            try await far.expectArrival(at: connection)
-            await client.close()
-            await server.close()
+            XCTAssertEqual(loopback.near.state, .open)
+            try await loopback.far.expectArrival(at: loopback.near)
+            await loopback.close()
         }
     }
 

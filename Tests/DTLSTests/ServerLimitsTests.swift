@@ -4,12 +4,6 @@ import XCTest
 
 @testable import DTLS
 
-private func limited(_ change: (inout DtlsServerLimits) -> Void) async throws -> DtlsServer {
-    var limits = DtlsServerLimits()
-    change(&limits)
-    return try await DtlsServer.bind(host: "127.0.0.1", port: 0, context: .preSharedKey(), limits: limits)
-}
-
 private func connect(_ client: DtlsClient, _ server: DtlsServer, timeout: Duration? = nil) async throws
     -> DtlsConnection
 {
@@ -20,7 +14,7 @@ private func connect(_ client: DtlsClient, _ server: DtlsServer, timeout: Durati
 final class ServerLimitsTests: XCTestCase {
     func testAFullServerLetsNobodyInUntilSomebodyGoes() async throws {
         try await withDeadline {
-            let server = try await limited { $0.connections = 2 }
+            let server = try await DtlsServer.onLoopback(limits: .make { $0.connections = 2 })
             let clients = [try await DtlsClient.onLoopback(), try await .onLoopback(), try await .onLoopback()]
             let first = try await connect(clients[0], server)
             let second = try await connect(clients[1], server)
@@ -40,10 +34,12 @@ final class ServerLimitsTests: XCTestCase {
 
     func testTheConnectionThatWasSilentLongestGivesWayWhenItIsStale() async throws {
         try await withDeadline {
-            let server = try await limited {
-                $0.connections = 2
-                $0.staleAfter = .zero
-            }
+            let server = try await DtlsServer.onLoopback(
+                limits: .make {
+                    $0.connections = 2
+                    $0.staleAfter = .zero
+                }
+            )
             let clients = [try await DtlsClient.onLoopback(), try await .onLoopback(), try await .onLoopback()]
             let first = try await connect(clients[0], server)
             let farFirst = try await server.accept()
@@ -65,7 +61,7 @@ final class ServerLimitsTests: XCTestCase {
 
     func testTheOldestHalfOpenHandshakeGivesWay() async throws {
         try await withDeadline {
-            let server = try await limited { $0.handshakes = 3 }
+            let server = try await DtlsServer.onLoopback(limits: .make { $0.handshakes = 3 })
             var strangers: [Stranger] = []
             for seed in 1...5 {
                 let stranger = try Stranger(seed: UInt64(seed))
@@ -87,7 +83,7 @@ final class ServerLimitsTests: XCTestCase {
 
     func testOneNetworkCannotHaveAllHandshakes() async throws {
         try await withDeadline {
-            let server = try await limited { $0.handshakesPerPrefix = 2 }
+            let server = try await DtlsServer.onLoopback(limits: .make { $0.handshakesPerPrefix = 2 })
             for seed in 1...2 {
                 let stranger = try Stranger(seed: UInt64(seed))
                 try await stranger.openHalfway(at: server.localAddress)
@@ -106,9 +102,11 @@ final class ServerLimitsTests: XCTestCase {
 
     func testTheRateOfHandshakesFromOneNetwork() async throws {
         try await withDeadline {
-            let server = try await limited {
-                $0.handshakeRatePerPrefix = DtlsRate(perSecond: 0.001, burst: 2)
-            }
+            let server = try await DtlsServer.onLoopback(
+                limits: .make {
+                    $0.handshakeRatePerPrefix = DtlsRate(perSecond: 0.001, burst: 2)
+                }
+            )
             for seed in 1...2 {
                 let stranger = try Stranger(seed: UInt64(seed))
                 try await stranger.openHalfway(at: server.localAddress)
@@ -123,7 +121,9 @@ final class ServerLimitsTests: XCTestCase {
 
     func testTheRateOfCookiesForOneNetworkKeepsNobodyOutWhoHasOne() async throws {
         try await withDeadline {
-            let server = try await limited { $0.cookieRatePerPrefix = DtlsRate(perSecond: 0.001, burst: 2) }
+            let server = try await DtlsServer.onLoopback(
+                limits: .make { $0.cookieRatePerPrefix = DtlsRate(perSecond: 0.001, burst: 2) }
+            )
             let first = try Stranger(seed: 1)
             first.knock(at: server.localAddress)
             let cookie = try await first.receive()
@@ -159,7 +159,7 @@ final class ServerLimitsTests: XCTestCase {
 
     func testASilentConnectionIsClosedAndOneThatSpeaksIsNot() async throws {
         try await withDeadline {
-            let server = try await limited { $0.idleTimeout = .milliseconds(400) }
+            let server = try await DtlsServer.onLoopback(limits: .make { $0.idleTimeout = .milliseconds(400) })
             let client = try await DtlsClient.onLoopback()
             let silent = try await connect(client, server)
             let farSilent = try await server.accept()
@@ -188,7 +188,7 @@ final class ServerLimitsTests: XCTestCase {
     /// Junk from the peer's own address is no sign of life.
     func testForgedDatagramsKeepNoConnectionFromBeingIdle() async throws {
         try await withDeadline {
-            let server = try await limited { $0.idleTimeout = .milliseconds(400) }
+            let server = try await DtlsServer.onLoopback(limits: .make { $0.idleTimeout = .milliseconds(400) })
             let raw = try RawSocket()
             let client = try DtlsClient(socket: raw.descriptor)
             let near = try await connect(client, server)
@@ -218,48 +218,39 @@ final class ServerLimitsTests: XCTestCase {
 
     func testTheQueueOfEachConnectionHasItsLimits() async throws {
         try await withDeadline {
-            let server = try await limited { $0.queue = DtlsQueueLimits(datagrams: 3) }
-            let client = try await DtlsClient.onLoopback()
-            let connection = try await connect(client, server)
-            let far = try await server.accept()
-            for number in 0..<5 { try await connection.send("number \(number)") }
-            try await eventually("two were dropped") { far.statistics.drops[.receiveQueueFull] == 2 }
-            XCTAssertEqual(far.statistics.mostQueuedPayloads, 3)
-            await client.close()
-            await server.close()
+            let loopback = try await Loopback(limits: .make { $0.queue = DtlsQueueLimits(datagrams: 3) })
+            for number in 0..<5 { try await loopback.near.send("number \(number)") }
+            try await eventually("two were dropped") { loopback.far.statistics.drops[.receiveQueueFull] == 2 }
+            XCTAssertEqual(loopback.far.statistics.mostQueuedPayloads, 3)
+            await loopback.close()
         }
     }
 
     func testADrainingServerLetsNobodyInAndWaitsForThoseWhoAreThere() async throws {
         try await withDeadline {
-            let server = try await limited { _ in }
-            let client = try await DtlsClient.onLoopback()
-            let connection = try await connect(client, server)
-            let far = try await server.accept()
-            async let remaining = server.drain(for: .seconds(60))
+            let loopback = try await Loopback()
+            async let remaining = loopback.server.drain(for: .seconds(60))
             let stranger = try Stranger()
             try await eventually("hellos are dropped") {
-                stranger.knock(at: server.localAddress)
-                return server.statistics.drops[.draining] > 0
+                stranger.knock(at: loopback.server.localAddress)
+                return loopback.server.statistics.drops[.draining] > 0
             }
-            try await connection.expectArrival(at: far)
-            connection.close()
+            try await loopback.near.expectArrival(at: loopback.far)
+            loopback.near.close()
             let count = await remaining
             XCTAssertEqual(count, 0)
-            await client.close()
+            await loopback.client.close()
         }
     }
 
     func testADrainEndsWithItsTime() async throws {
         try await withDeadline {
-            let server = try await limited { _ in }
-            let client = try await DtlsClient.onLoopback()
-            let connection = try await connect(client, server)
-            let remaining = await server.drain(for: .milliseconds(50))
+            let loopback = try await Loopback()
+            let remaining = await loopback.server.drain(for: .milliseconds(50))
             XCTAssertEqual(remaining, 1)
-            let reason = await connection.waitUntilClosed()
+            let reason = await loopback.near.waitUntilClosed()
             XCTAssertEqual(reason, .closedByPeer)
-            await client.close()
+            await loopback.client.close()
         }
     }
 
@@ -273,14 +264,14 @@ final class ServerLimitsTests: XCTestCase {
             { $0.fragmentedHellos.messageLength = 100_000 },
         ]
         for (index, change) in changes.enumerated() {
-            let error = await failure { try await limited(change) }
+            let error = await failure { try await DtlsServer.onLoopback(limits: .make(change)) }
             XCTAssertEqual(error?.code, .invalidConfiguration, "change \(index)")
         }
     }
 
     func testStatisticsAreTheSumsOverAllConnections() async throws {
         try await withDeadline {
-            let server = try await limited { _ in }
+            let server = try await DtlsServer.onLoopback()
             let client = try await DtlsClient.onLoopback()
             let first = try await connect(client, server)
             let far = try await server.accept()

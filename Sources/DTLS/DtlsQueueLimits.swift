@@ -1,0 +1,20 @@
+/// How much of what a peer sent waits to be read. What comes beyond is dropped and counted as ``DtlsDropReason/receiveQueueFull``, as UDP would.
+public struct DtlsQueueLimits: Sendable, Hashable {
+    /// How many payloads: 1 or more. Default: 1,024.
+    public var datagrams: Int
+    /// How many bytes: 1 or more. Default: 1,048,576 (1 MiB).
+    public var bytes: Int
+
+    /// Makes limits; every parameter has the default that its property names.
+    public init(datagrams: Int = 1_024, bytes: Int = 1 << 20) {
+        self.datagrams = datagrams
+        self.bytes = bytes
+    }
+
+    func validate() throws(DtlsError) {
+        guard datagrams >= 1, bytes >= 1 else {
+            let message = "a queue of \(datagrams) datagrams and \(bytes) bytes could hold nothing"
+            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+        }
+    }
+}
