@@ -13,6 +13,7 @@ let package = Package(
     products: [
         .library(name: "DTLS", targets: ["DTLS"]),
         .library(name: "DTLSCore", targets: ["DTLSCore"]),
+        .library(name: "DTLSTestKit", targets: ["DTLSTestKit"]),
         .executable(name: "dtls-hello", targets: ["dtls-hello"]),
         .executable(name: "dtls-echo-server", targets: ["dtls-echo-server"]),
         .executable(name: "dtls-client", targets: ["dtls-client"]),
@@ -44,6 +45,12 @@ let package = Package(
                 .product(name: "HeapModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
             ],
+            swiftSettings: settings
+        ),
+        // Engines and endpoints over a seeded link that loses, repeats, reorders and damages: for the tests of users, and our own.
+        .target(
+            name: "DTLSTestKit",
+            dependencies: ["DTLSCore", "DTLS", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings
         ),
 
@@ -83,7 +90,7 @@ let package = Package(
 
         .target(
             name: "DTLSTestSupport",
-            dependencies: ["COpenSSL", "DTLSCore"],
+            dependencies: ["COpenSSL", "DTLSCore", "DTLSTestKit"],
             path: "Tests/DTLSTestSupport",
             swiftSettings: settings
         ),
@@ -91,6 +98,14 @@ let package = Package(
         .testTarget(
             name: "DTLSTests",
             dependencies: ["DTLS", "DTLSTestSupport", .product(name: "Logging", package: "swift-log")],
+            swiftSettings: settings
+        ),
+        .testTarget(
+            name: "DTLSTestKitTests",
+            dependencies: [
+                "DTLS", "DTLSCore", "DTLSTestKit", "DTLSTestSupport",
+                .product(name: "HeapModule", package: "swift-collections"),
+            ],
             swiftSettings: settings
         ),
         .testTarget(

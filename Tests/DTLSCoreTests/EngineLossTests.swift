@@ -44,7 +44,7 @@ final class EngineLossTests: XCTestCase {
             return options
         }
         try assertAllComplete(pairs)
-        XCTAssertGreaterThan(pairs.map { $0.toServer.lost + $0.toClient.lost }.reduce(0, +), 100)
+        XCTAssertGreaterThan(pairs.map { $0.toServer.counts.lost + $0.toClient.counts.lost }.reduce(0, +), 100)
         XCTAssertGreaterThan(pairs.map { $0.client.engine.statistics.retransmissions }.reduce(0, +), 50)
     }
 

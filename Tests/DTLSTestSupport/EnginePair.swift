@@ -24,6 +24,8 @@ package final class EnginePair {
     private let options: PairOptions
     private let serverContext: DtlsEngineContext
     private var gate: DtlsHelloGate
+    /// Datagrams take no time.
+    private let instant = ContinuousClock.now
 
     /// Stands for the client's address and port.
     package static let clientAddress: [UInt8] = [192, 0, 2, 1, 0x16, 0x34]
@@ -93,14 +95,14 @@ package final class EnginePair {
 
     /// Delivers at most one datagram in each direction. Returns whether something moved.
     package func step() throws -> Bool {
-        for datagram in client.takeOutbox() { rewriteToServer(datagram).map { toServer.send($0) } }
-        for datagram in server?.takeOutbox() ?? [] { rewriteToClient(datagram).map { toClient.send($0) } }
+        for datagram in client.takeOutbox() { rewriteToServer(datagram).map { toServer.send($0, now: instant) } }
+        for datagram in server?.takeOutbox() ?? [] { rewriteToClient(datagram).map { toClient.send($0, now: instant) } }
         var moved = false
-        if let datagram = toServer.receive() {
+        if let datagram = toServer.receive(now: instant) {
             moved = true
             try deliverToServer(datagram)
         }
-        if let datagram = toClient.receive() {
+        if let datagram = toClient.receive(now: instant) {
             moved = true
             client.receive(datagram)
         }
@@ -114,7 +116,7 @@ package final class EnginePair {
             break
         case .reply(let reply):
             gateReplies.append(reply)
-            toClient.send(reply)
+            toClient.send(reply, now: instant)
         case .accept(let hello):
             let peer = try makeServer(hello)
             server = peer
