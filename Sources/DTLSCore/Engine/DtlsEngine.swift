@@ -131,7 +131,11 @@ public final class DtlsEngine {
             role: context.role,
             takesCertificates: context.role == .client || context.settings.clientCertificates != .none
         )
-        bio = DatagramBIO(mtu: context.configuration.mtu, isIPv6: usesIPv6)
+        bio = DatagramBIO(
+            mtu: context.configuration.mtu,
+            isIPv6: usesIPv6,
+            numbersInbound: context.configuration.maximumVersion < .v1_3
+        )
         bio.firstSequenceNumber = hello?.recordSequenceNumber
         records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
     }

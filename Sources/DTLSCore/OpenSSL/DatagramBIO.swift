@@ -43,8 +43,14 @@ final class DatagramBIO {
     private var inbound = UnsafeRawBufferPointer(start: nil, count: 0)
     private var slices: RecordFilter.Slices = []
     private var nextSlice = 0
+    private var inboundNumber: UInt64 = 0
 
-    init(mtu: Int, isIPv6: Bool) {
+    /// Whether OpenSSL gets other sequence numbers than those on the wire. Not in DTLS 1.3, whose acknowledgements name records
+    /// (RFC 9147 §7).
+    private let numbersInbound: Bool
+
+    init(mtu: Int, isIPv6: Bool, numbersInbound: Bool = true) {
+        self.numbersInbound = numbersInbound
         self.mtu = mtu
         self.isIPv6 = isIPv6
     }
@@ -102,9 +108,25 @@ final class DatagramBIO {
             // OpenSSL's buffer holds any record; a longer run of records than it holds is no honest datagram.
             guard slice.count <= buffer.count, slice.upperBound <= inbound.count, !slice.isEmpty else { continue }
             buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: inbound[slice]))
+            if numbersInbound { numberInbound(UnsafeMutableRawBufferPointer(rebasing: buffer[..<slice.count])) }
             return slice.count
         }
         return nil
+    }
+
+    /// Gives epoch-0 records numbers of our own, in the order of their arrival.
+    ///
+    /// Nothing authenticates those on the wire, yet OpenSSL moves its window for replays by them: one forged record with a number far
+    /// ahead, and it drops all that the peer sends from then on. A handshake message that comes twice is known by its own number.
+    private func numberInbound(_ bytes: UnsafeMutableRawBufferPointer) {
+        var offset = 0
+        while let header = RecordHeader(UnsafeRawBufferPointer(bytes), at: offset) {
+            if header.epoch == 0 {
+                bytes.storeUInt48(inboundNumber, at: offset + 5)
+                inboundNumber &+= 1
+            }
+            offset += RecordHeader.size + header.length
+        }
     }
 
     fileprivate func write(_ bytes: UnsafeRawBufferPointer) {
