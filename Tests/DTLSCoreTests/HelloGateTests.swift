@@ -134,6 +134,15 @@ final class HelloGateTests: XCTestCase {
         XCTAssertEqual(lastAccepted, 119)
     }
 
+    /// A rotation that comes late, because nothing came meanwhile, does not let cookies of before live longer. Found by fuzzing.
+    func testALateRotationProlongsNothing() throws {
+        let start = ContinuousClock.now
+        var gate = try DtlsHelloGate(now: start)
+        let second = try answered(&gate, hello, now: start)
+        XCTAssertNotNil(gate.judge(second.datagram, now: start + .seconds(119)).hello)
+        XCTAssertNil(gate.judge(second.datagram, now: start + .seconds(121)).hello)
+    }
+
     /// After a long silence the secrets of before it are worth nothing.
     func testASilenceEndsBothSecrets() throws {
         let start = ContinuousClock.now

@@ -27,9 +27,11 @@ struct HelloCookie {
     mutating func rotate(now: ContinuousClock.Instant) {
         guard shared == nil, now >= rotatesAt, let fresh = try? DtlsCookieSecrets.randomSecret() else { return }
         // After a long silence the previous secret is as old as the current one: neither may be valid.
-        previous = now >= rotatesAt + Self.rotationInterval ? fresh : current
+        let isLate = now >= rotatesAt + Self.rotationInterval
+        previous = isLate ? fresh : current
         current = fresh
-        rotatesAt = now + Self.rotationInterval
+        // From when it was due: counted from now, where hellos are rare a cookie would be good for almost three intervals.
+        rotatesAt = (isLate ? now : rotatesAt) + Self.rotationInterval
     }
 
     private var secrets: [DtlsSecretBytes] { shared?.secrets ?? [current, previous] }
