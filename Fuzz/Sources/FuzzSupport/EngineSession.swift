@@ -7,6 +7,17 @@ struct EngineSession {
     private var now: ContinuousClock.Instant
     /// Whether one side has closed, or the application has refused the other, in earnest.
     private var isEnded = false
+    /// What the handshake can still be held to.
+    private var demand = Demand.finishes
+
+    private enum Demand: Comparable {
+        /// Nothing: it saw messages in clear that an honest peer might have sent, or time has passed.
+        case none
+        /// It may lack what only a retransmission brings, but it goes on.
+        case goesOn
+        /// It finishes as if nothing had been injected.
+        case finishes
+    }
 
     /// What a datagram may bring out of an engine: a flight of the handshake, cut to the smallest MTU.
     private static let mostDatagrams = 32
@@ -85,13 +96,15 @@ struct EngineSession {
     private mutating func passTime(_ duration: Duration) {
         let wasOpen = subject?.engine.isOpen == true
         now += duration
+        demand = .none
         subject?.handleTimeout(now: now)
         if wasOpen, !isEnded { require(subject?.engine.isOpen == true, "time ended an association: \(state)") }
     }
 
     /// Sends the subject a datagram that the peer has not sent now.
-    private func inject(_ datagram: [UInt8]) {
+    private mutating func inject(_ datagram: [UInt8]) {
         guard let subject else { return }
+        if !(other?.delivered.contains(datagram) ?? false) { demand = Swift.min(demand, Self.demand(after: datagram)) }
         let wasOpen = subject.engine.isOpen
         let sent = subject.sent.count
         subject.receive(datagram, now: now)
@@ -104,13 +117,30 @@ struct EngineSession {
         require(bytes <= Self.mostBytes, "\(bytes) bytes out for \(datagram.count) bytes in")
     }
 
+    /// What a handshake owes after a datagram that no honest peer has sent, which is not in clear what one might send.
+    private static func demand(after datagram: [UInt8]) -> Demand {
+        var demand = Demand.finishes
+        for record in Wire.records(datagram) where record.count >= Wire.recordHeaderSize && record[1] == 0xFE {
+            let body = record[Wire.recordHeaderSize...]
+            switch (Int(record[3]) << 8 | Int(record[4]), record[0]) {
+            case (0, 20): if body.elementsEqual([1]) { return .none }
+            case (0, 22): if body.count >= Wire.fragmentHeaderSize { return .none }
+            case (1, 20...23): if body.count >= 16 { demand = .goesOn }
+            default: break
+            }
+        }
+        return demand
+    }
+
     // MARK: The end
 
     /// Once the subject is open, what strangers have sent must not be noticed: the peer is or becomes open too, and payloads pass.
     mutating func checkEnd() {
-        guard let subject, let other, subject.engine.isOpen, !isEnded else { return }
-        while subject.answerQuestion(now: now) || other.answerQuestion(now: now) {}
-        pair.pump(now: now)
+        guard let subject, let other, !isEnded else { return }
+        repeat { pair.pump(now: now) } while subject.answerQuestion(now: now) || other.answerQuestion(now: now)
+        if demand >= .goesOn { require(subject.engine.closeReason == nil, "junk ended a handshake: \(state)") }
+        if demand >= .finishes { require(subject.engine.isOpen, "junk hindered a handshake: \(state)") }
+        guard subject.engine.isOpen else { return }
         require(isOpen, "one side only is open: \(state)")
         exchange(from: other, to: subject)
         exchange(from: subject, to: other)

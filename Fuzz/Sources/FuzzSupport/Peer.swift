@@ -51,6 +51,9 @@ final class Peer {
         }
     }
 
+    /// Those that the other side has been given, in their order.
+    var delivered: ArraySlice<[UInt8]> { sent[..<undelivered] }
+
     /// The oldest datagram that nobody has taken.
     func takeDatagram() -> [UInt8]? {
         guard undelivered < sent.count else { return nil }

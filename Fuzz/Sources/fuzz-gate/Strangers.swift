@@ -3,7 +3,7 @@ import FuzzSupport
 
 /// Sources before a gate, and what it owes them.
 struct Strangers: ~Copyable {
-    var gate: DtlsHelloGate
+    private var gate: DtlsHelloGate
     var now: ContinuousClock.Instant
 
     /// What a cookie was given for.
@@ -20,8 +20,16 @@ struct Strangers: ~Copyable {
     /// When a source last brought a valid cookie in a first fragment.
     private var proven: [[UInt8]: ContinuousClock.Instant] = [:]
 
-    init(gate: consuming DtlsHelloGate, now: ContinuousClock.Instant) {
-        self.gate = gate
+    private let limit: Int
+
+    /// - Parameters:
+    ///   - limit: How many hellos in fragments the gate keeps.
+    ///   - now: The time.
+    init(limit: Int, now: ContinuousClock.Instant) throws {
+        var limits = DtlsHelloGate.Limits()
+        limits.messages = limit
+        gate = try DtlsHelloGate(limits: limits, now: now)
+        self.limit = limit
         self.now = now
     }
 
@@ -49,7 +57,7 @@ struct Strangers: ~Copyable {
             _ = (hello.offer.cipherSuites, hello.offer.serverName, hello.offer.hashValue)
             checkAcceptance(of: datagram, from: address)
         }
-        require((0...128).contains(gate.hellosUnderWay), "\(gate.hellosUnderWay) hellos under way")
+        require((0...limit).contains(gate.hellosUnderWay), "\(gate.hellosUnderWay) hellos under way")
     }
 
     private static func binding(_ hello: Wire.Hello) -> [UInt8]? {
@@ -137,8 +145,10 @@ extension Strangers {
             cookie: cookie
         )
         var datagram: [UInt8] = []
-        var offset = 0
-        for index in 0..<(1 + input.number(below: 12)) {
+        let count = input.byte()
+        // The high bit goes on with a hello of which the gate may have the beginning.
+        var offset = count & 0x80 == 0 ? 0 : input.number(below: hello.count)
+        for index in 0..<(1 + Int(count & 0x7F) % 12) {
             let plan = input.byte()
             let length = Swift.min(Int(plan) * 4, hello.count - offset)
             datagram += Wire.fragment(
@@ -160,7 +170,8 @@ extension Strangers {
     }
 
     /// Many sources that each get a cookie, bring it back in a first fragment, and fall silent.
-    mutating func flood(_ count: Int) {
+    mutating func flood(_ excess: UInt8) {
+        let count = limit + Int(excess % 8)
         for source in 256..<(256 + count) {
             let first = Self.hello(sessionID: [], suites: [0, 0xA8], extensions: [UInt8](repeating: 0, count: 100))
             send(Wire.fragment(1, of: first, 0..<80, messageSequence: 0, sequence: 0), from: source)
