@@ -30,6 +30,8 @@ let package = Package(
             pkgConfig: "openssl",
             providers: [.apt(["libssl-dev"]), .yum(["openssl-devel"]), .brew(["openssl@3"])]
         ),
+        // The parts of sendmsg, recvmsg and epoll that Swift cannot import. Only DTLS imports it.
+        .systemLibrary(name: "CPosixUDP"),
         // The sans-I/O engine: bytes and the time go in; datagrams, events and the next deadline come out.
         .target(
             name: "DTLSCore",
@@ -40,6 +42,7 @@ let package = Package(
         .target(
             name: "DTLS",
             dependencies: [
+                "CPosixUDP",
                 "DTLSCore",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "HeapModule", package: "swift-collections"),

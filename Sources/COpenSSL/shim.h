@@ -85,6 +85,8 @@ static const uint64_t COpenSSL_SSL_OP_NO_TICKET = SSL_OP_NO_TICKET;
 
 // MARK: SSL
 
+static inline long COpenSSL_SSL_set_mtu(SSL *ssl, long mtu) { return SSL_set_mtu(ssl, mtu); }
+
 static inline int COpenSSL_DTLSv1_get_timeout(SSL *ssl, struct timeval *remaining) {
     return (int)DTLSv1_get_timeout(ssl, remaining);
 }

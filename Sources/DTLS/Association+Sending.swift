@@ -1,4 +1,12 @@
-// Payloads on their way out, and what the socket says of datagrams.
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+// Payloads on their way out, what becomes of an engine's datagrams at the socket, and what the network says of them.
 
 extension Association {
     /// Seals and sends a payload. `false`: the socket has no room, nothing was sealed.
@@ -38,28 +46,110 @@ extension Association {
         return DtlsError(.connectionClosed, phase: .established, what)
     }
 
-    /// Hands what the engine has to send to the socket. With the association's lock held.
+    /// Sends what an engine has to send. With the association's lock held.
     func transmit(_ engine: DtlsEngine, _ state: inout State, _ sendFailure: (DtlsError) -> Void) {
+        let local = state.local
+        let isFirst = !state.hasSent
+        var hasSent = false
+        var dropped = 0
+        var refusals: [Int32] = []
+        var tooLarge: [Int] = []
         engine.drainOutboundBytes { datagram in
-            switch owner.loop.socket.send(datagram, to: peer) {
-            case .sent, .queued:
-                break
-            case .dropped:
-                state.sendsDropped += 1
-            case .failed(let code):
-                state.sendFailures += 1
-                sendFailure(Self.sendError(code, datagram.count))
+            switch owner.loop.socket.send(datagram, to: peer, from: local) {
+            case .sent, .queued: hasSent = true
+            case .dropped: dropped += 1
+            case .failed(let code): refusals.append(code)
+            case .tooLarge(let maximum): tooLarge.append(Self.nextSmaller(than: datagram.count, maximum: maximum))
             }
         }
+        if hasSent { state.hasSent = true }
+        if dropped > 0 { state.sendsDropped += dropped }
+        if !refusals.isEmpty || !tooLarge.isEmpty { state.sendFailures += refusals.count + tooLarge.count }
+        if let least = tooLarge.min() {
+            engine.lowerMTU(to: least)
+            sendFailure(Self.tooLarge(engine.maximumPayloadSize))
+        }
+        guard let refusal = refusals.last else { return }
+        sendFailure(Self.refused(refusal))
+        // A successor has the time of its handshake, whatever is said of the peer: it must not end what is authentic.
+        guard engine === state.engine else { return }
+        // A connect for which this machine has no route ends at once, as connect(2) does; nothing of it can be forged. Once
+        // something has left, routes come and go, and retransmissions are there for that.
+        engine.noteUnreachable(
+            Self.unreachable(peer, refusal),
+            isFinal: isFirst && !hasSent && Self.meansNoRoute(refusal),
+            now: .now
+        )
     }
 
-    private static func sendError(_ code: Int32, _ count: Int) -> DtlsError {
+    /// The network says that a datagram to the peer did not arrive.
+    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
+        guard error.code == SystemCall.messageTooLarge else {
+            // That nobody listens at the port will not change by asking again. Everything else may: a router that has no way
+            // for the moment, an address that nobody has answered for yet.
+            let reason = Self.unreachable(peer, error.code)
+            return input { $0.noteUnreachable(reason, isFinal: error.isRefusal, now: now) }
+        }
+        guard let largest = error.largestDatagram else { return }
+        let effects = state.withLock { state in
+            state.successor?.lowerMTU(to: largest)
+            return collect(&state) { $0.lowerMTU(to: largest) }
+        }
+        carryOut(effects)
+    }
+
+    /// How large datagrams may be after one of `count` bytes was too large: what the system says, or else the next lower of
+    /// the sizes that are common.
+    static func nextSmaller(than count: Int, maximum: Int?) -> Int {
+        if let maximum, maximum < count { return maximum }
+        // Jumbo frames; Ethernet, and PPPoE below it, with the headers of IPv6; IPv6's least; and what is left on radio.
+        let common = [8_972, 4_096, 1_452, 1_444, 1_232, 1_024, 548]
+        return common.first { $0 < count } ?? DtlsEngine.minimumMTU
+    }
+
+    private static func tooLarge(_ maximum: Int) -> DtlsError {
         DtlsError(
-            code == SystemCall.messageTooLarge ? .payloadTooLarge : .socketFailed,
+            .payloadTooLarge,
             phase: .established,
-            "a datagram of \(count) bytes could not be sent: \(SystemCall.description(of: code))",
-            hint: code == SystemCall.messageTooLarge ? "lower the configuration's mtu" : nil,
+            "the path to the peer does not carry a datagram of this size",
+            hint: "send up to \(maximum) bytes at a time: maximumPayloadSize tells what fits now",
+            systemError: EMSGSIZE
+        )
+    }
+
+    private static func refused(_ code: Int32) -> DtlsError {
+        DtlsError(
+            .socketFailed,
+            phase: .established,
+            "a datagram could not be sent: \(SystemCall.description(of: code))",
+            hint: code == EPERM ? firewallHint : nil,
             systemError: code
         )
+    }
+
+    /// Why a connect does not come about.
+    static func unreachable(_ peer: DtlsAddress, _ code: Int32) -> DtlsError {
+        let hint: String
+        switch code {
+        case ECONNREFUSED: hint = "nobody listens at this port: check address and port, and whether the server runs"
+        case EPERM: hint = firewallHint
+        default: hint = "check the address, and this machine's network and routes"
+        }
+        return DtlsError(
+            .peerUnreachable,
+            phase: .handshake,
+            "\(peer) cannot be reached: \(SystemCall.description(of: code))",
+            hint: hint,
+            systemError: code
+        )
+    }
+
+    private static let firewallHint = "a firewall on this machine refuses to send it"
+
+    private static func meansNoRoute(_ code: Int32) -> Bool {
+        switch code {
+        case ENETUNREACH, EHOSTUNREACH, ENETDOWN, EADDRNOTAVAIL, EAFNOSUPPORT: true
+        default: false
+        }
     }
 }

@@ -80,6 +80,11 @@ final class Association: Sendable {
         var holds = 0
         /// Whether the last one has gone.
         var isLetGo = false
+        /// The address of this machine at which the peer was last heard of, and from which datagrams to it leave. Nil where the system
+        /// picks it.
+        var local: DtlsAddress?
+        /// Whether the socket has taken a datagram.
+        var hasSent = false
     }
 
     /// What an input brought about, to be carried out after the lock is released.
@@ -114,6 +119,7 @@ final class Association: Sendable {
     init(
         engine: sending DtlsEngine,
         peer: DtlsAddress,
+        local: DtlsAddress? = nil,
         owner: any AssociationOwner,
         clientHello: DtlsClientHello? = nil,
         serverContext: DtlsServerContext? = nil,
@@ -129,7 +135,7 @@ final class Association: Sendable {
         self.serverContext = serverContext
         self.idleTimeout = idleTimeout
         self.renewal = renewal
-        state = Lock(State(engine: engine, inbox: Inbox(limits: queue), lastActivity: .now))
+        state = Lock(State(engine: engine, inbox: Inbox(limits: queue), lastActivity: .now, local: local))
     }
 
     // MARK: Inputs
@@ -138,12 +144,21 @@ final class Association: Sendable {
         input { $0.start() }
     }
 
-    func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
+    /// - Parameter local: The address of this machine that the datagram was sent to, if the system tells.
+    func receive(_ datagram: UnsafeRawBufferPointer, to local: DtlsAddress? = nil, now: ContinuousClock.Instant) {
         let effects = state.withLock { state in
+            let before = (state.engine?.isOpen, state.engine?.statistics.payloadsReceived)
             let hasSuccessor = state.successor != nil
             var effects = collect(&state) { $0.receive(datagram, now: now) }
             // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
             if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
+            // Only what is authentic moves it: anybody can send a datagram in the peer's name to another of the addresses.
+            if let local, local != state.local, let engine = state.engine, engine.isOpen,
+                before != (true, engine.statistics.payloadsReceived)
+            {
+                // A capture goes on under the name that it began with, or its readers would take it for another conversation.
+                state.local = local
+            }
             return effects
         }
         carryOut(effects)
@@ -197,7 +212,7 @@ final class Association: Sendable {
         input { $0.abandon() }
     }
 
-    private func input(_ body: (DtlsEngine) -> Void) {
+    func input(_ body: (DtlsEngine) -> Void) {
         carryOut(state.withLock { collect(&$0, body) })
     }
 
@@ -252,6 +267,7 @@ final class Association: Sendable {
         } else {
             schedule(engine.nextDeadline ?? silenceDeadline(state), &state, &effects)
         }
+        if engine.isOpen { state.maximumPayloadSize = engine.maximumPayloadSize }
         return effects
     }
 
@@ -305,6 +321,7 @@ final class Association: Sendable {
     }
 
     var closeReason: DtlsCloseReason? { state.withLock { $0.closeReason } }
+    var localAddress: DtlsAddress { state.withLock { $0.local } ?? owner.loop.socket.localAddress }
     var negotiated: DtlsNegotiated? { state.withLock { $0.negotiated } }
     var maximumPayloadSize: Int { state.withLock { $0.maximumPayloadSize } }
     var lastActivity: ContinuousClock.Instant { state.withLock { $0.lastActivity } }

@@ -159,7 +159,12 @@ final class ClientEndpoint: AssociationOwner {
 }
 
 extension ClientEndpoint: SocketLoopHandler {
-    func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
+    func receive(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        to local: DtlsAddress?,
+        now: ContinuousClock.Instant
+    ) {
         let association = state.withLock { state -> Association? in
             let association = state.associations[source]
             state.counters.received(datagram.count)
@@ -167,7 +172,15 @@ extension ClientEndpoint: SocketLoopHandler {
             if association == nil { state.counters.dropped(.unknownPeer) }
             return association
         }
-        association?.receive(datagram, now: now)
+        association?.receive(datagram, to: local, now: now)
+    }
+
+    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
+        let concerned = state.withLock { state -> [Association] in
+            if error.peer.port != 0 { return state.associations[error.peer].map { [$0] } ?? [] }
+            return state.associations.values.filter { error.concerns($0.peer) }
+        }
+        for association in concerned { association.networkReported(error, now: now) }
     }
 
     func socketFailed(_ error: DtlsError) {

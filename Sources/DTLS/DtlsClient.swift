@@ -40,7 +40,8 @@ public final class DtlsClient: Sendable {
         return DtlsClient(try await UDPSocket.bind(host: host, port: port, options: options), queue, logger)
     }
 
-    /// Uses a socket of the caller, whose descriptor's flags stay as they are.
+    /// Uses a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back at the end, see
+    /// ``DtlsSocketOptions``.
     ///
     /// - Parameters:
     ///   - descriptor: A UDP socket of IPv4 or IPv6. Nobody else may read from it while the client lives.
@@ -88,6 +89,8 @@ public final class DtlsClient: Sendable {
     ///     ``DtlsNegotiated/isResumed`` tells.
     ///   - reconnection: What to do when the server answers nothing any more. Of several connects to one peer the first one's counts.
     /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``; ``DtlsError/Code-swift.struct/handshakeTimedOut``;
+    ///   ``DtlsError/Code-swift.struct/peerUnreachable`` when nobody listens at the port (at once; where the system tells, which is Linux, and
+    ///   connected sockets elsewhere), or there is no route to the host (at once when this machine has none, else when the time is over);
     ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when the pre-shared
     ///   keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``; ``DtlsError/Code-swift.struct/peerAlreadyConnected``;
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed meanwhile;

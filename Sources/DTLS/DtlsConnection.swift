@@ -24,7 +24,7 @@ public enum DtlsConnectionState: Sendable, Hashable {
 ///
 /// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
 public final class DtlsConnection: Sendable {
-    fileprivate let association: Association
+    let association: Association
     private let settled: DtlsNegotiated
     // A client lives as long as one of its connections; a server does not depend on them.
     private let endpoint: (any AnyObject & Sendable)?
@@ -48,14 +48,19 @@ public final class DtlsConnection: Sendable {
     /// The peer's address.
     public var peerAddress: DtlsAddress { association.peer }
 
-    /// The address of the socket. Its host is a wildcard (`::`) when the socket is bound to one.
-    public var localAddress: DtlsAddress { association.owner.loop.socket.localAddress }
+    /// The address of this machine at which the newest authentic datagram of the peer came in, and from which datagrams to it leave.
+    ///
+    /// On a socket that is bound to one address it is that one. On a socket that is bound to a wildcard (`::`) it is the wildcard until
+    /// the first such datagram, and where the system does not tell (a connected or exotic socket of the caller's).
+    public var localAddress: DtlsAddress { association.localAddress }
 
     /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity. Another one after a
     /// reconnection (``DtlsReconnection``).
     public var negotiated: DtlsNegotiated { association.negotiated ?? settled }
 
     /// The most bytes that ``send(_:)-([UInt8])`` takes: the configuration's MTU without what a record adds.
+    ///
+    /// It becomes less when the path to the peer turns out to carry less (`EMSGSIZE`, ICMP messages), and does not rise again.
     public var maximumPayloadSize: Int { association.maximumPayloadSize }
 
     /// What went through the connection so far.
@@ -63,14 +68,16 @@ public final class DtlsConnection: Sendable {
 
     /// Sends a datagram; waits only while the socket's buffer is full.
     ///
-    /// Like all datagrams it may be lost on its way, and nobody tells.
+    /// Like all datagrams it may be lost on its way, and nobody tells. That is so, too, when the interface's queue is full (`ENOBUFS`) and
+    /// when the peer's port is closed for a while: an association that is open never ends by what the network says.
     ///
     /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
-    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge`` or, for an empty payload, ``DtlsError/Code-swift.struct/unsupported``, after
+    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, also when the path carries less than ``maximumPayloadSize`` said, which has
+    ///   changed then and is in the error's hint, or, for an empty payload, ``DtlsError/Code-swift.struct/unsupported``, after
     ///   which the connection lives on;
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` or the error with which it failed once it has ended;
-    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer), after which the
-    ///   connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when the task was cancelled while it waited.
+    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer, a firewall on this
+    ///   machine), after which the connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when the task was cancelled while it waited.
     public func send(_ payload: [UInt8]) async throws(DtlsError) {
         while !(try trySend(payload)) {
             guard await association.owner.loop.waitForRoom() else {

@@ -76,7 +76,8 @@ public final class DtlsServer: Sendable {
         return DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger)
     }
 
-    /// Serves on a socket of the caller, whose descriptor's flags stay as they are.
+    /// Serves on a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back at the end, see
+    /// ``DtlsSocketOptions``.
     ///
     /// - Parameters:
     ///   - descriptor: A bound UDP socket of IPv4 or IPv6. Nobody else may read from it while the server lives.

@@ -49,7 +49,7 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     public static let waitingForApplication = Self(kind: .waitingForApplication)
     /// A payload that nobody read in time.
     public static let receiveQueueFull = Self(kind: .receiveQueueFull)
-    /// A datagram that the socket had no room for, and its backlog neither.
+    /// A datagram that the socket had no room for, and its backlog neither, or for which the interface had none (`ENOBUFS`).
     public static let sendQueueFull = Self(kind: .sendQueueFull)
 
     /// All of them.

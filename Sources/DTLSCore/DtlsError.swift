@@ -144,13 +144,19 @@ extension DtlsError {
         public static let handshakeFailed = Code("handshakeFailed")
         /// The handshake was not finished within its time.
         public static let handshakeTimedOut = Code("handshakeTimedOut")
+        /// The server's host or a router answered that it cannot be reached, or this machine has no route to it;
+        /// ``DtlsError/systemError`` says which: `ECONNREFUSED` when nobody listens at the port, `EHOSTUNREACH` or `ENETUNREACH`
+        /// when there is no way to the host, `EPERM` when a firewall on this machine refuses. Only connects fail with it,
+        /// and only before the server has answered; never an association that is open.
+        public static let peerUnreachable = Code("peerUnreachable")
         /// A certificate was not accepted, by this side (then ``DtlsError/certificateVerdict`` is set) or by the peer.
         public static let certificateRejected = Code("certificateRejected")
         /// The pre-shared keys of the two sides differ, or the identity is unknown.
         public static let authenticationFailed = Code("authenticationFailed")
         /// The peers have no application protocol in common (ALPN, RFC 7301).
         public static let noApplicationProtocol = Code("noApplicationProtocol")
-        /// A payload is larger than ``DtlsEngine/maximumPayloadSize``. The association is unharmed.
+        /// A payload is larger than ``DtlsEngine/maximumPayloadSize``, which may have become less because the path carries less
+        /// than the configuration says. The association is unharmed.
         public static let payloadTooLarge = Code("payloadTooLarge")
         /// The connection, client or server was closed before this could be done.
         public static let connectionClosed = Code("connectionClosed")

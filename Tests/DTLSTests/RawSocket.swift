@@ -27,6 +27,17 @@ final class RawSocket: Sendable {
         address = bound
     }
 
+    /// A socket that takes datagrams of this one peer's address only.
+    init(connectedTo peer: DtlsAddress) throws {
+        let family: UDPSocket.Family = peer.isIPv4 ? .ipv4 : .ipv6
+        let descriptor = socket(peer.isIPv4 ? AF_INET : AF_INET6, SystemCall.datagramType, 0)
+        self.descriptor = descriptor
+        guard descriptor >= 0, peer.withSystemAddress(family, { connect(descriptor, $0, $1) }) == 0,
+            let name = Self.name(of: descriptor)
+        else { throw TestFailure(description: "no socket connected to \(peer) (errno \(errno))") }
+        address = name
+    }
+
     deinit { close(descriptor) }
 
     private static func bindAndName(
@@ -35,6 +46,10 @@ final class RawSocket: Sendable {
         _ family: UDPSocket.Family
     ) -> DtlsAddress? {
         guard address.withSystemAddress(family, { bind(descriptor, $0, $1) }) == 0 else { return nil }
+        return name(of: descriptor)
+    }
+
+    private static func name(of descriptor: Int32) -> DtlsAddress? {
         var name = sockaddr_storage()
         var length = socklen_t(MemoryLayout<sockaddr_storage>.size)
         let result = withUnsafeMutablePointer(to: &name) { pointer in
@@ -48,6 +63,26 @@ final class RawSocket: Sendable {
         let family: UDPSocket.Family = address.isIPv4 ? .ipv4 : .ipv6
         let sent = peer.withSystemAddress(family) { sendto(descriptor, bytes, bytes.count, 0, $0, $1) }
         XCTAssertEqual(sent, bytes.count, "not sent (errno \(errno))")
+    }
+
+    /// Sends to the one peer.
+    func send(_ bytes: [UInt8]) {
+        let sent = sendTo(descriptor, bytes)
+        XCTAssertEqual(sent, bytes.count, "not sent (errno \(errno))")
+    }
+
+    /// Connects to one peer, or with nil to none; meanwhile a sender elsewhere is told that nobody listens at the port.
+    func connectOnly(to peer: DtlsAddress?) {
+        guard let peer else {
+            var nobody = sockaddr()
+            nobody.sa_family = sa_family_t(AF_UNSPEC)
+            _ = connect(descriptor, &nobody, socklen_t(MemoryLayout<sockaddr>.size))
+            // Linux takes the port away with the peer when it has picked it.
+            _ = address.withSystemAddress(address.isIPv4 ? .ipv4 : .ipv6) { bind(descriptor, $0, $1) }
+            return
+        }
+        let result = peer.withSystemAddress(address.isIPv4 ? .ipv4 : .ipv6) { connect(descriptor, $0, $1) }
+        XCTAssertEqual(result, 0)
     }
 
     /// The next datagram, if one is there.
@@ -82,6 +117,9 @@ final class RawSocket: Sendable {
         return try XCTUnwrap(received)
     }
 }
+
+// At file scope, where `send` still means the system's function.
+private func sendTo(_ descriptor: Int32, _ bytes: [UInt8]) -> Int { send(descriptor, bytes, bytes.count, 0) }
 
 /// Runs `body`, which may block, on a thread that Swift's tasks do not need.
 func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) async throws -> Value {

@@ -81,9 +81,11 @@ final class Relay: @unchecked Sendable {
     }
 
     /// Sends a datagram of the test's own, as if the other side had sent it.
-    func inject(_ bytes: [UInt8], _ direction: Direction) {
+    ///
+    /// - Parameter address: Another address of the server's.
+    func inject(_ bytes: [UInt8], _ direction: Direction, at address: DtlsAddress? = nil) {
         switch direction {
-        case .toServer: back.send(bytes, to: state.withLock { $0.server })
+        case .toServer: back.send(bytes, to: address ?? state.withLock { $0.server })
         case .toClient: if let client = state.withLock({ $0.client }) { front.send(bytes, to: client) }
         }
     }

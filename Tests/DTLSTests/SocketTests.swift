@@ -189,7 +189,7 @@ final class UDPSocketTests: XCTestCase {
 
     func testADatagramTooLongForUDPFailsAndTheSocketGoesOn() throws {
         let (sender, receiver) = (try UDPSocket.bind(loopback()), try UDPSocket.bind(loopback()))
-        XCTAssertEqual(sender.send(65_508, to: receiver), .failed(EMSGSIZE))
+        guard case .tooLarge = sender.send(65_508, to: receiver) else { return XCTFail("it was taken") }
         XCTAssertEqual(sender.send(5, to: receiver), .sent)
         XCTAssertEqual(sender.counters, UDPSocket.Counters(queued: 0, dropped: 0, failed: 1))
     }
@@ -211,7 +211,7 @@ final class UDPSocketTests: XCTestCase {
         let client = try UDPSocket.bind(loopback())
         let address = try DtlsAddress(ipAddress: "127.0.0.1", port: server.localAddress.port)
         XCTAssertEqual(client.send([1, 2], to: address), .sent)
-        XCTAssertEqual(try server.receiveSoon(), .datagram(count: 2, from: client.localAddress))
+        XCTAssertEqual(try server.receiveSoon(), .datagram(count: 2, from: client.localAddress, to: address))
         XCTAssertEqual(server.send([1, 2, 3], to: client.localAddress), .sent)
         XCTAssertEqual(try client.receiveSoon(), .datagram(count: 3, from: address))
     }

@@ -3,7 +3,17 @@ import Dispatch
 /// What a loop tells.
 protocol SocketLoopHandler: AnyObject, Sendable {
     /// A datagram came. The bytes are valid only during the call, which is made on the loop's queue.
-    func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant)
+    ///
+    /// - Parameter local: The address that the peer addressed; nil when the socket has only one.
+    func receive(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        to local: DtlsAddress?,
+        now: ContinuousClock.Instant
+    )
+
+    /// The network reported that an earlier datagram did not arrive. Called on the loop's queue.
+    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant)
 
     /// The socket cannot be read any more. Called on the loop's queue.
     func socketFailed(_ error: DtlsError)
@@ -59,7 +69,7 @@ final class SocketLoop: @unchecked Sendable {
     }
 
     private func startSources() {
-        let reader = DispatchSource.makeReadSource(fileDescriptor: socket.descriptor, queue: queue)
+        let reader = DispatchSource.makeReadSource(fileDescriptor: socket.readiness, queue: queue)
         reader.setEventHandler { [unowned self] in self.readDatagrams() }
         self.reader = reader
         keep(reader)
@@ -72,6 +82,10 @@ final class SocketLoop: @unchecked Sendable {
         socket.setBacklogHandler { [weak self] in
             guard let self else { return }
             self.queue.async { self.startWriting() }
+        }
+        socket.setErrorHandler { [weak self] in
+            guard let self else { return }
+            self.queue.async { self.readNetworkErrors(now: .now) }
         }
     }
 
@@ -88,14 +102,17 @@ final class SocketLoop: @unchecked Sendable {
     private func readDatagrams() {
         guard let handler, !isShutDown else { return }
         let now = ContinuousClock.now
-        for _ in 0..<Self.datagramsPerWakeup {
+        for index in 0..<Self.datagramsPerWakeup {
             switch socket.receive(into: buffer) {
-            case .datagram(let count, let source):
-                handler.receive(UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: source, now: now)
+            case .datagram(let count, let source, let local):
+                handler.receive(UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: source, to: local, now: now)
                 if isShutDown { return }
             case .retry:
-                continue
+                // Perhaps for an error, of which the queue says more. Read, it does not wake the loop again.
+                readNetworkErrors(now: now)
             case .wouldBlock:
+                // Woken for nothing but an error, which a send elsewhere may have taken the notice of.
+                if index == 0 { readNetworkErrors(now: now) }
                 return
             case .failed(let code):
                 let message = "the socket cannot be read: \(SystemCall.description(of: code))"
@@ -103,6 +120,11 @@ final class SocketLoop: @unchecked Sendable {
                 return
             }
         }
+    }
+
+    private func readNetworkErrors(now: ContinuousClock.Instant) {
+        guard let handler, !isShutDown else { return }
+        for error in socket.takeNetworkErrors() { handler.networkReported(error, now: now) }
     }
 
     // MARK: Writing

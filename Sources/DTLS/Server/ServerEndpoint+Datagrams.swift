@@ -13,7 +13,12 @@ extension ServerEndpoint: SocketLoopHandler {
         case admit(DtlsClientHello, DtlsServerContext)
     }
 
-    func receive(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress, now: ContinuousClock.Instant) {
+    func receive(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        to local: DtlsAddress?,
+        now: ContinuousClock.Instant
+    ) {
         var route = routeToKnown(datagram, from: source)
         if case .greet(let isKnown) = route {
             // A closure of the application: outside of the lock, and before anything is computed.
@@ -27,25 +32,25 @@ extension ServerEndpoint: SocketLoopHandler {
         case .drop, .greet:
             break
         case .deliver(let association, let other):
-            association.receive(datagram, now: now)
-            other?.receive(datagram, now: now)
+            association.receive(datagram, to: local, now: now)
+            other?.receive(datagram, to: local, now: now)
         case .reply(let reply, let capture):
             reply.withUnsafeBytes { bytes in
                 // A cookie that is lost comes again with the next hello.
-                let result = loop.socket.send(bytes, to: source)
+                let result = loop.socket.send(bytes, to: source, from: local)
                 state.withLock { state in
                     switch result {
                     case .sent, .queued: state.counters.sentCookie(bytes.count)
                     case .dropped: state.counters.dropped(.sendQueueFull)
-                    case .failed: state.counters.sendFailed()
+                    case .failed, .tooLarge: state.counters.sendFailed()
                     }
                 }
-                capture?.record(datagram, from: source.endpointName, to: ownName)
-                capture?.record(bytes, from: ownName, to: source.endpointName)
+                capture?.record(datagram, from: source.endpointName, to: name(local))
+                capture?.record(bytes, from: name(local), to: source.endpointName)
             }
         case .admit(let hello, let context):
-            context.configuration.capture?.record(datagram, from: source.endpointName, to: ownName)
-            admit(hello, from: source, context)
+            context.configuration.capture?.record(datagram, from: source.endpointName, to: name(local))
+            admit(hello, from: source, to: local, context)
         }
     }
 
@@ -114,14 +119,20 @@ extension ServerEndpoint: SocketLoopHandler {
         }
     }
 
-    private func admit(_ hello: DtlsClientHello, from source: DtlsAddress, _ context: DtlsServerContext) {
+    private func admit(
+        _ hello: DtlsClientHello,
+        from source: DtlsAddress,
+        to local: DtlsAddress?,
+        _ context: DtlsServerContext
+    ) {
         let association: Association
         do throws(DtlsError) {
             let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
-            engine.flow = (ownName, source.endpointName)
+            engine.flow = (name(local), source.endpointName)
             association = Association(
                 engine: engine,
                 peer: source,
+                local: local,
                 owner: self,
                 clientHello: hello,
                 serverContext: context,
@@ -156,7 +167,19 @@ extension ServerEndpoint: SocketLoopHandler {
         if isAdmitted { association.start() }
     }
 
-    private var ownName: DtlsEndpointName { loop.socket.localAddress.endpointName }
+    /// This side as captures show it.
+    private func name(_ local: DtlsAddress?) -> DtlsEndpointName {
+        (local ?? loop.socket.localAddress).endpointName
+    }
+
+    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
+        let concerned = state.withLock { state -> [Association?] in
+            if error.peer.port == 0 { return state.table.all.filter { error.concerns($0.peer) } }
+            let entry = state.table[error.peer]
+            return [entry?.current, entry?.candidate]
+        }
+        for association in concerned { association?.networkReported(error, now: now) }
+    }
 
     func socketFailed(_ error: DtlsError) {
         logger?.error("the server's socket failed", metadata: ["error": "\(error)"])

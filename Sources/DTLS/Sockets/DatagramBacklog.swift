@@ -5,6 +5,7 @@ struct DatagramBacklog {
     struct Datagram {
         let bytes: [UInt8]
         let address: DtlsAddress
+        let local: DtlsAddress?
     }
 
     /// At most this many datagrams wait ...
@@ -20,12 +21,16 @@ struct DatagramBacklog {
     var first: Datagram? { datagrams.first }
 
     /// Copies a datagram to the end; false when there is no room left for it.
-    mutating func append(_ bytes: UnsafeRawBufferPointer, to address: DtlsAddress) -> Bool {
+    mutating func append(
+        _ bytes: UnsafeRawBufferPointer,
+        to address: DtlsAddress,
+        from local: DtlsAddress? = nil
+    ) -> Bool {
         guard
             datagrams.count < Self.maximumCount,
             bytes.count <= Self.maximumByteCount - byteCount
         else { return false }
-        datagrams.append(Datagram(bytes: [UInt8](bytes), address: address))
+        datagrams.append(Datagram(bytes: [UInt8](bytes), address: address, local: local))
         byteCount += bytes.count
         return true
     }

@@ -22,10 +22,10 @@ public struct DtlsAddress: Sendable, Hashable, CustomStringConvertible {
     public let port: UInt16
 
     // The 16 address bytes as two integers (first byte most significant), IPv4 in its mapped form.
-    private let high: UInt64
-    private let low: UInt64
+    let high: UInt64
+    let low: UInt64
     /// The interface index of a link-local IPv6 address, otherwise 0.
-    private let scope: UInt32
+    let scope: UInt32
 
     /// Reads an IPv4 or IPv6 literal. Nothing is looked up in DNS.
     ///
@@ -88,7 +88,7 @@ extension DtlsAddress {
     /// Whether this is `0.0.0.0` or `::`.
     var isWildcard: Bool { high == 0 && (low == 0 || low == 0xFFFF << 32) }
 
-    private init(high: UInt64, low: UInt64, scope: UInt32, port: UInt16) {
+    init(high: UInt64, low: UInt64, scope: UInt32, port: UInt16) {
         self.high = high
         self.low = low
         self.port = port
@@ -98,6 +98,11 @@ extension DtlsAddress {
 
     private init(ipv4: UInt32, port: UInt16) {
         self.init(high: 0, low: 0xFFFF << 32 | UInt64(ipv4), scope: 0, port: port)
+    }
+
+    /// Whether the host is the same, whatever the port.
+    func isSameHost(as other: DtlsAddress) -> Bool {
+        high == other.high && low == other.low && scope == other.scope
     }
 
     func with(port: UInt16) -> DtlsAddress {

@@ -2,8 +2,10 @@ import DTLSCore
 
 /// How a UDP socket is set up before it is bound.
 ///
-/// The defaults suit most programs. Options apply to sockets that the library opens itself; a descriptor that you bring
-/// along is left as it is.
+/// The defaults suit most programs. Options apply to sockets that the library opens itself. On a descriptor that you bring
+/// along the library sets only what it needs to know of datagrams, and takes it back when it gives the descriptor back:
+/// the address that they were sent to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`) and, on Linux, which peer cannot be reached
+/// (`IP_RECVERR`, `IPV6_RECVERR`).
 public struct DtlsSocketOptions: Sendable {
     /// Sets `SO_REUSEADDR`. Default: false.
     ///
@@ -31,6 +33,21 @@ public struct DtlsSocketOptions: Sendable {
     /// default (usually 64). Default: nil.
     public var timeToLive: Int?
 
+    /// The network interface by which datagrams leave, such as `"eth0"`; nil lets routing decide. Default: nil.
+    ///
+    /// On Linux this is `SO_BINDTODEVICE`, by which the socket also receives from this interface alone, or, before Linux
+    /// 5.7 and without privileges, `IP_UNICAST_IF` and `IPV6_UNICAST_IF`, which concern only what is sent. On Darwin it is
+    /// `IP_BOUND_IF` or `IPV6_BOUND_IF`. An interface that the machine does not have, or a name that cannot be one (1 to
+    /// 15 bytes), throws `.invalidConfiguration` when the socket is bound.
+    public var interface: String?
+
+    /// The differentiated-services code point (RFC 2474) of every datagram, 0...63; nil leaves the system's default
+    /// (usually 0). Default: nil.
+    ///
+    /// For example 46 for voice ("expedited forwarding", RFC 3246). It sets `IP_TOS` and `IPV6_TCLASS`. Routers are free
+    /// to ignore or change it.
+    public var dscp: Int?
+
     /// Makes socket options; see the properties for units and ranges.
     ///
     /// Values are checked when the socket is bound: one that is out of range throws `.invalidConfiguration` there.
@@ -39,19 +56,33 @@ public struct DtlsSocketOptions: Sendable {
         reusePort: Bool = false,
         receiveBufferSize: Int? = 1_048_576,
         sendBufferSize: Int? = nil,
-        timeToLive: Int? = nil
+        timeToLive: Int? = nil,
+        interface: String? = nil,
+        dscp: Int? = nil
     ) {
         self.reuseAddress = reuseAddress
         self.reusePort = reusePort
         self.receiveBufferSize = receiveBufferSize
         self.sendBufferSize = sendBufferSize
         self.timeToLive = timeToLive
+        self.interface = interface
+        self.dscp = dscp
     }
 
     func validate() throws(DtlsError) {
         try Self.check(receiveBufferSize, "receiveBufferSize", in: 1...Int(Int32.max), unit: "bytes")
         try Self.check(sendBufferSize, "sendBufferSize", in: 1...Int(Int32.max), unit: "bytes")
         try Self.check(timeToLive, "timeToLive", in: 1...255, unit: "hops")
+        try Self.check(dscp, "dscp", in: 0...63, unit: "as code point")
+        // The system calls would end a name at a zero byte, or cut it.
+        if let interface, !(1...15).contains(interface.utf8.count) || interface.utf8.contains(0) {
+            throw DtlsError(
+                .invalidConfiguration,
+                phase: .binding,
+                "DtlsSocketOptions.interface is '\(interface.sanitized())', which cannot be an interface",
+                hint: "give an interface's name such as eth0, of 1 to 15 bytes"
+            )
+        }
     }
 
     private static func check(

@@ -46,7 +46,8 @@ extension UDPSocket {
 
     /// Uses a UDP socket that somebody else opened; one that is not bound yet is bound to a free port.
     ///
-    /// Its file status flags stay as they are. When this throws, the descriptor is still the caller's to close.
+    /// Its file status flags stay as they are; the options that ``startReports(_:_:isWildcard:)`` sets are taken back when
+    /// the socket is closed. When this throws, the descriptor is still the caller's to close.
     static func adopt(descriptor: Int32, takesOwnership: Bool) throws(DtlsError) -> UDPSocket {
         let type = SystemCall.option(descriptor, SOL_SOCKET, SO_TYPE)
         if case .failed(let error) = type {
@@ -80,8 +81,12 @@ extension UDPSocket {
         #if canImport(Darwin)
             _ = SystemCall.setOption(descriptor, SOL_SOCKET, SO_NOSIGPIPE, 1)
         #endif
+        let readiness = try Self.readiness(of: descriptor)
+        let reports = Self.startReports(descriptor, name.family, isWildcard: name.address.isWildcard)
         self.init(
             descriptor: descriptor,
+            readiness: readiness,
+            reports: reports,
             ownsDescriptor: ownsDescriptor,
             family: name.family,
             reach: Self.reach(of: descriptor, name),
@@ -116,40 +121,9 @@ extension UDPSocket {
             #endif
             return descriptor
         case .failed(let error):
-            let isShort = error == EMFILE || error == ENFILE
-            throw failure("no socket could be opened", error, hint: isShort ? "raise the limit on open files" : nil)
+            throw failure("no socket could be opened", error)
         case .wouldBlock:
             throw failure("no socket could be opened", EAGAIN)
-        }
-    }
-
-    private static func apply(
-        _ options: DtlsSocketOptions,
-        to descriptor: Int32,
-        family: Family,
-        servesBoth isWildcard: Bool
-    ) throws(DtlsError) {
-        func set(_ level: Int32, _ name: Int32, _ value: Int32, _ text: String) throws(DtlsError) {
-            guard let error = SystemCall.setOption(descriptor, level, name, value) else { return }
-            throw failure("the socket does not take \(text) \(value)", error)
-        }
-        if family == .ipv6, isWildcard { try set(SystemCall.ipv6Level, IPV6_V6ONLY, 0, "IPV6_V6ONLY") }
-        if options.reuseAddress { try set(SOL_SOCKET, SO_REUSEADDR, 1, "SO_REUSEADDR") }
-        if options.reusePort { try set(SOL_SOCKET, SO_REUSEPORT, 1, "SO_REUSEPORT") }
-        // Best effort, as documented: what the kernel does not grant is no error.
-        if let size = options.receiveBufferSize {
-            _ = SystemCall.setOption(descriptor, SOL_SOCKET, SO_RCVBUF, Int32(size))
-        }
-        if let size = options.sendBufferSize {
-            _ = SystemCall.setOption(descriptor, SOL_SOCKET, SO_SNDBUF, Int32(size))
-        }
-        guard let hops = options.timeToLive.map({ Int32($0) }) else { return }
-        if family == .ipv4 {
-            try set(SystemCall.ipv4Level, IP_TTL, hops, "IP_TTL")
-        } else {
-            try set(SystemCall.ipv6Level, IPV6_UNICAST_HOPS, hops, "IPV6_UNICAST_HOPS")
-            // For the IPv4 peers of a dual-stack socket. Not every system has it on an IPv6 socket.
-            _ = SystemCall.setOption(descriptor, SystemCall.ipv4Level, IP_TTL, hops)
         }
     }
 
@@ -206,13 +180,15 @@ extension UDPSocket {
 
     private struct SystemError: Error { let code: Int32 }
 
-    private static func failure(
+    static func failure(
         _ action: String,
         _ error: Int32,
         code: DtlsError.Code = .socketFailed,
         hint: String? = nil
     ) -> DtlsError {
         let message = "\(action): \(SystemCall.description(of: error))"
+        let isShort = error == EMFILE || error == ENFILE
+        let hint = hint ?? (isShort ? "raise the limit on open files (ulimit -n), or close some" : nil)
         return DtlsError(code, phase: .binding, message, hint: hint, systemError: error)
     }
 }

@@ -1,3 +1,4 @@
+import CPosixUDP
 import Synchronization
 
 #if canImport(Glibc)
@@ -34,14 +35,18 @@ final class UDPSocket: Sendable {
         case sent
         /// The kernel has no room; it waits in the backlog.
         case queued
-        /// Nobody took it: the backlog is full, or the socket is closed.
+        /// Nobody took it: the backlog is full, the interface's queue is full (`ENOBUFS`, `ENOMEM`), or the socket is
+        /// closed. To the peer it is a datagram that was lost on its way, and so it is to the sender.
         case dropped
+        /// The path does not carry a datagram of this size, but one of so many bytes, if the system knows.
+        case tooLarge(maximum: Int?)
         /// The kernel refused this datagram with this `errno`. The socket goes on.
         case failed(Int32)
     }
 
     enum ReceiveResult: Sendable, Equatable {
-        case datagram(count: Int, from: DtlsAddress)
+        /// `to` is the address that the peer addressed, told by sockets that have several.
+        case datagram(count: Int, from: DtlsAddress, to: DtlsAddress? = nil)
         case wouldBlock
         /// Nothing usable this time (a pending network error, a datagram longer than the buffer): try again.
         case retry
@@ -53,6 +58,8 @@ final class UDPSocket: Sendable {
     struct Counters: Sendable, Equatable {
         var queued: UInt64 = 0
         var dropped: UInt64 = 0
+        /// Of those dropped, the ones for which the system had no memory or the interface no room.
+        var congested: UInt64 = 0
         var failed: UInt64 = 0
         /// The most that waited in the backlog at once.
         var mostQueued = 0
@@ -62,30 +69,39 @@ final class UDPSocket: Sendable {
     typealias SystemSend = @Sendable (UnsafeRawBufferPointer, DtlsAddress) -> SystemCall.Outcome
     typealias BacklogHandler = @Sendable () -> Void
 
-    private struct State {
+    struct State {
         var backlog = DatagramBacklog()
         var counters = Counters()
         var backlogHandler: BacklogHandler?
+        /// What the network reported and nobody has taken yet; see ``takeNetworkErrors()``.
+        var networkErrors: [NetworkError] = []
+        var errorHandler: BacklogHandler?
     }
 
-    /// For Dispatch sources. Not the socket's any more once it is closed.
+    /// For Dispatch sources that wait for room. Not the socket's any more once it is closed.
     let descriptor: Int32
+    /// For Dispatch sources that wait for datagrams and errors. Lives as long as `descriptor` is the socket's.
+    let readiness: Int32
     let family: Family
     let reach: Reach
     let localAddress: DtlsAddress
     /// The one peer of an adopted socket that was connected with `connect(2)`.
     let connectedPeer: DtlsAddress?
 
-    private let ownsDescriptor: Bool
-    private let systemSend: SystemSend?
+    let ownsDescriptor: Bool
+    /// What the library has switched on, to be switched off when the descriptor is given back.
+    let reports: [Report]
+    let systemSend: SystemSend?
     /// Guards the backlog, closing, and each single send: as `close()` takes it too, no send can hit a descriptor that
     /// was closed and given to somebody else. With `MSG_DONTWAIT` a send does not wait, so nor does who wants the lock.
-    private let state = Lock(State())
+    let state = Lock(State())
     /// Written under `state`'s lock; atomic so that `receive` can do without the lock.
     private let closed = Atomic(false)
 
     init(
         descriptor: Int32,
+        readiness: Int32,
+        reports: [Report],
         ownsDescriptor: Bool,
         family: Family,
         reach: Reach,
@@ -94,6 +110,8 @@ final class UDPSocket: Sendable {
         systemSend: SystemSend?
     ) {
         self.descriptor = descriptor
+        self.readiness = readiness
+        self.reports = reports
         self.ownsDescriptor = ownsDescriptor
         self.family = family
         self.reach = reach
@@ -130,99 +148,17 @@ final class UDPSocket: Sendable {
     /// uses the descriptor any more. The descriptor itself stays open when it is not owned.
     func close() {
         // The handler leaves the lock before it is released: with it may go an object that closes this socket.
-        _ = state.withLock { state -> BacklogHandler? in
-            guard !closed.exchange(true, ordering: .acquiringAndReleasing) else { return nil }
+        _ = state.withLock { state -> [BacklogHandler?] in
+            guard !closed.exchange(true, ordering: .acquiringAndReleasing) else { return [] }
             state.counters.dropped += UInt64(state.backlog.removeAll())
-            if ownsDescriptor { OwnedDescriptor.close(descriptor) }
-            defer { state.backlogHandler = nil }
-            return state.backlogHandler
+            if readiness != descriptor { OwnedDescriptor.close(readiness) }
+            if ownsDescriptor { OwnedDescriptor.close(descriptor) } else { stopReports() }
+            defer {
+                state.backlogHandler = nil
+                state.errorHandler = nil
+            }
+            return [state.backlogHandler, state.errorHandler]
         }
-    }
-}
-
-// MARK: - Sending, from any thread
-
-extension UDPSocket {
-    /// Sends a datagram, or lets it wait its turn. Never waits itself.
-    func send(_ bytes: UnsafeRawBufferPointer, to address: DtlsAddress) -> SendResult {
-        let (result, backlogHandler) = state.withLock { state -> (SendResult, BacklogHandler?) in
-            guard !isClosed else {
-                state.counters.dropped += 1
-                return (.dropped, nil)
-            }
-            let wasEmpty = state.backlog.isEmpty
-            if wasEmpty {
-                switch transmit(bytes, to: address) {
-                case .value:
-                    return (.sent, nil)
-                case .failed(let error):
-                    state.counters.failed += 1
-                    return (.failed(error), nil)
-                case .wouldBlock:
-                    break
-                }
-            }
-            guard state.backlog.append(bytes, to: address) else {
-                state.counters.dropped += 1
-                return (.dropped, nil)
-            }
-            state.counters.queued += 1
-            state.counters.mostQueued = max(state.counters.mostQueued, state.backlog.count)
-            return (.queued, wasEmpty ? state.backlogHandler : nil)
-        }
-        backlogHandler?()
-        return result
-    }
-
-    /// Sends what waits, as far as the kernel takes it; for the loop, when the socket is writable.
-    ///
-    /// - Returns: Whether the backlog is empty now, so that writable events are of no more interest.
-    func flushBacklog() -> Bool {
-        // One lock a datagram, so that a sender elsewhere waits for one send at most. Bounded, as senders may go on.
-        for _ in 0..<DatagramBacklog.maximumCount {
-            switch flushOldest() {
-            case .sent: continue
-            case .nothingWaits: return true
-            case .noRoom: return false
-            }
-        }
-        return hasRoom
-    }
-
-    private enum FlushStep { case sent, nothingWaits, noRoom }
-
-    private func flushOldest() -> FlushStep {
-        state.withLock { state in
-            guard let oldest = state.backlog.first else { return .nothingWaits }
-            switch oldest.bytes.withUnsafeBytes({ transmit($0, to: oldest.address) }) {
-            case .wouldBlock: return .noRoom
-            case .failed: state.counters.failed += 1
-            case .value: break
-            }
-            state.backlog.removeFirst()
-            return state.backlog.isEmpty ? .nothingWaits : .sent
-        }
-    }
-
-    /// Hands one datagram to the kernel. Called with `state`'s lock held, and not on a closed socket.
-    private func transmit(_ bytes: UnsafeRawBufferPointer, to address: DtlsAddress) -> SystemCall.Outcome {
-        if let systemSend { return systemSend(bytes, address) }
-        guard let connectedPeer else {
-            let outcome = address.withSystemAddress(family) { pointer, length in
-                SystemCall.run {
-                    sendto(descriptor, bytes.baseAddress, bytes.count, SystemCall.sendFlags, pointer, length)
-                }
-            }
-            return outcome ?? .failed(EAFNOSUPPORT)
-        }
-        guard address == connectedPeer else { return .failed(EISCONN) }
-        let outcome = sendToConnectedPeer(bytes)
-        // A connected socket reports here, once, that an *earlier* datagram was refused, and sends nothing.
-        return outcome == .failed(ECONNREFUSED) ? sendToConnectedPeer(bytes) : outcome
-    }
-
-    private func sendToConnectedPeer(_ bytes: UnsafeRawBufferPointer) -> SystemCall.Outcome {
-        SystemCall.run { sendto(descriptor, bytes.baseAddress, bytes.count, SystemCall.sendFlags, nil, 0) }
     }
 }
 
@@ -235,24 +171,34 @@ extension UDPSocket {
     func receive(into buffer: UnsafeMutableRawBufferPointer) -> ReceiveResult {
         guard !isClosed else { return .failed(EBADF) }
         var source = sockaddr_in6()  // the longer of the two forms
-        return withUnsafeMutableBytes(of: &source) { source in
-            var vector = iovec(iov_base: buffer.baseAddress, iov_len: buffer.count)
-            return withUnsafeMutablePointer(to: &vector) { vector in
-                var message = msghdr()
-                message.msg_name = source.baseAddress
-                message.msg_namelen = socklen_t(source.count)
-                message.msg_iov = vector
-                message.msg_iovlen = 1
-                switch SystemCall.run({ recvmsg(descriptor, &message, SystemCall.dontWait) }) {
-                case .wouldBlock: return .wouldBlock
-                case .failed(let error): return Self.isFatal(error) ? .failed(error) : .retry
-                case .value(let count):
-                    guard message.msg_flags & SystemCall.truncated == 0 else { return .retry }
-                    let written = UnsafeRawBufferPointer(source).prefix(Int(message.msg_namelen))
-                    guard let address = DtlsAddress(systemAddress: .init(rebasing: written)) else { return .retry }
-                    return .datagram(count: count, from: address)
-                }
+        var sourceLength: socklen_t = 0
+        var local = CPosixUDP_Local()
+        var flags: Int32 = 0
+        let outcome = SystemCall.run {
+            CPosixUDP_receive(
+                descriptor,
+                buffer.baseAddress,
+                buffer.count,
+                SystemCall.dontWait,
+                &source,
+                &sourceLength,
+                &local,
+                &flags
+            )
+        }
+        switch outcome {
+        case .wouldBlock: return .wouldBlock
+        case .failed(let error):
+            if Self.isFatal(error) { return .failed(error) }
+            state.withLock { note(error, &$0) }
+            return .retry
+        case .value(let count):
+            guard flags & SystemCall.truncated == 0 else { return .retry }
+            let address = withUnsafeBytes(of: &source) { bytes in
+                DtlsAddress(systemAddress: .init(rebasing: bytes.prefix(Int(sourceLength))))
             }
+            guard let address else { return .retry }
+            return .datagram(count: count, from: address, to: DtlsAddress(local, port: localAddress.port))
         }
     }
 

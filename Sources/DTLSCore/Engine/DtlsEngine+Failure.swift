@@ -66,6 +66,7 @@ extension DtlsEngine {
         tellPeerOfUnexposedEnd()
         if filter.heldAlert != nil { return failByHeldAlert() }
         if unusableSealedRecords > 0 { return failByWrongKey() }
+        if !hasHeardFromPeer, let unreachable { return end(.failed(unreachable)) }
         let heard = statistics.datagramsReceived > (hello == nil ? 0 : -1)
         end(
             .failed(

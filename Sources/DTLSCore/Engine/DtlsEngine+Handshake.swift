@@ -68,13 +68,8 @@ extension DtlsEngine {
         statistics.handshakesCompleted = 1
         bio.keepsFlight = false
         if negotiated.isResumed { statistics.handshakesResumed = 1 }
-        if let overhead = negotiated.cipherSuite.sealedOverhead {
-            filter.minimumSealedLength = overhead
-            maximumPayloadSize = Swift.min(16_384, bio.mtu - RecordHeader.size - overhead)
-        } else {
-            // CBC: what OpenSSL computes from the block size, for the MTU that it knows.
-            maximumPayloadSize = Swift.min(16_384, DTLS_get_data_mtu(ssl))
-        }
+        if let overhead = negotiated.cipherSuite.sealedOverhead { filter.minimumSealedLength = overhead }
+        measurePayload()
         handshakeDeadline = nil
         alertDeadline = nil
         events.append(.handshakeFinished(negotiated))

@@ -34,6 +34,8 @@ public final class DtlsEngine {
     var heldDatagrams: [HeldDatagram] = []
     /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could not open.
     var unusableSealedRecords = 0
+    /// The last that was said of a peer that has not answered yet.
+    var unreachable: DtlsError?
     var meter: RoundTripMeter
     /// How many of the timer's expiries were looked at.
     var countedTimeouts = 0
@@ -54,7 +56,7 @@ public final class DtlsEngine {
     /// What the handshake has settled; `nil` before it is finished.
     public internal(set) var negotiated: DtlsNegotiated?
 
-    /// The most bytes that ``send(_:)`` takes: the MTU without what the record adds. 0 before the handshake is finished.
+    /// The most bytes that ``send(_:)`` takes: the ``mtu`` without what the record adds. 0 before the handshake is finished.
     public internal(set) var maximumPayloadSize = 0
 
     /// The addresses that a ``DtlsConfiguration/capture`` shows. Placeholders by default.
@@ -202,7 +204,9 @@ extension DtlsEngine {
                 .payloadTooLarge,
                 phase: .established,
                 "a payload of \(payload.count) bytes is larger than \(maximumPayloadSize)",
-                hint: "split it, or raise the configuration's mtu if the path carries more"
+                hint: mtu < context.configuration.mtu
+                    ? "split it: the path carries no more"
+                    : "split it, or raise the configuration's mtu if the path carries more"
             )
         }
         guard !payload.isEmpty else {

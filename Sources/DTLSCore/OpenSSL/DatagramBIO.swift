@@ -10,7 +10,10 @@ final class DatagramBIO {
     static let maximumHandshakeDatagram = 4_096
 
     /// UDP payload bytes of the largest datagram to write.
-    let mtu: Int
+    var mtu: Int
+
+    /// UDP payload bytes of the largest datagram of a handshake.
+    var handshakeMTU: Int { Swift.min(mtu, Self.maximumHandshakeDatagram) }
 
     /// Whether the addresses are IPv6 ones, for the MTU to fall back to.
     let isIPv6: Bool
@@ -93,6 +96,9 @@ final class DatagramBIO {
     /// How many datagrams the last flight had; 0 when it is not kept.
     var flightCount: Int { flight.count }
 
+    /// Lets only OpenSSL repeat the flight under way, which cuts it anew.
+    func forgetFlight() { flight.removeAll() }
+
     /// Writes the datagrams of the last flight again, byte for byte.
     ///
     /// What of it arrived is a replay to the peer and dropped (RFC 6347 §4.1.2.6); what did not is new.
@@ -130,7 +136,7 @@ final class DatagramBIO {
     }
 
     fileprivate func write(_ bytes: UnsafeRawBufferPointer) {
-        let joins = joinsWithLast && outbound.lastCount + bytes.count <= Swift.min(mtu, Self.maximumHandshakeDatagram)
+        let joins = joinsWithLast && outbound.lastCount + bytes.count <= handshakeMTU
         if joins {
             outbound.extendLast(bytes)
         } else {
@@ -231,7 +237,7 @@ private func datagramBIOControl(
     case BIO_CTRL_FLUSH, BIO_CTRL_DGRAM_SET_NEXT_TIMEOUT:
         return 1
     case BIO_CTRL_DGRAM_QUERY_MTU:
-        return Swift.min(state.mtu, DatagramBIO.maximumHandshakeDatagram)
+        return state.handshakeMTU
     case BIO_CTRL_DGRAM_GET_MTU_OVERHEAD:
         return state.isIPv6 ? 48 : 28
     case BIO_CTRL_DGRAM_GET_FALLBACK_MTU:

@@ -1,0 +1,255 @@
+// UDP for Swift: what needs the CMSG_* macros, which Swift cannot import, and constants that not every C library has.
+// Only bytes and integers cross the border, so that no type of the C library seems to come from this module.
+// Nothing here keeps state, allocates or waits. Every function answers -1 and sets errno when it fails.
+
+#ifndef SWIFT_DTLS_CPOSIXUDP_SHIM_H
+#define SWIFT_DTLS_CPOSIXUDP_SHIM_H
+
+#ifdef __APPLE__
+// Without it Darwin's headers hide IPV6_PKTINFO (RFC 3542).
+#ifndef __APPLE_USE_RFC_3542
+#define __APPLE_USE_RFC_3542
+#endif
+#endif
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#ifdef __linux__
+#include <linux/errqueue.h>
+#include <sys/epoll.h>
+#endif
+
+// MARK: Constants
+
+#ifdef __linux__
+static const int CPosixUDP_IP_RECVPKTINFO = 8;
+static const int CPosixUDP_IPV6_RECVPKTINFO = 49;
+static const int CPosixUDP_IP_RECVERR = 11;
+static const int CPosixUDP_IPV6_RECVERR = 25;
+static const int CPosixUDP_IP_UNICAST_IF = 50;
+static const int CPosixUDP_IPV6_UNICAST_IF = 76;
+static const int CPosixUDP_SO_BINDTODEVICE = SO_BINDTODEVICE;
+#elif defined(__APPLE__)
+static const int CPosixUDP_IP_RECVPKTINFO = IP_RECVPKTINFO;
+static const int CPosixUDP_IPV6_RECVPKTINFO = IPV6_RECVPKTINFO;
+static const int CPosixUDP_IP_BOUND_IF = 25;
+static const int CPosixUDP_IPV6_BOUND_IF = 125;
+#endif
+
+// MARK: Datagrams with the local address that they were sent to, or leave from
+
+/// An address of this machine, IPv4 in its mapped form (::ffff:192.0.2.1).
+typedef struct {
+    /// 0: not known, or left to the system.
+    int isKnown;
+    /// The interface; when sending, 0 leaves it to the system.
+    uint32_t interface;
+    /// In network order.
+    uint64_t high;
+    uint64_t low;
+} CPosixUDP_Local;
+
+/// struct in6_pktinfo (RFC 3542 section 6.1), which glibc hides from programs without _GNU_SOURCE.
+struct CPosixUDP_in6_pktinfo {
+    struct in6_addr ipi6_addr;
+    unsigned int ipi6_ifindex;
+};
+
+/// Room for both forms at once: a dual-stack socket may report both.
+typedef union {
+    struct cmsghdr header;
+    char bytes[CMSG_SPACE(sizeof(struct in_pktinfo)) + CMSG_SPACE(sizeof(struct CPosixUDP_in6_pktinfo)) + 64];
+} CPosixUDP_Control;
+
+static inline void CPosixUDP_setMapped(CPosixUDP_Local *local, struct in_addr address, uint32_t interface) {
+    uint8_t bytes[8] = {0, 0, 0xff, 0xff, 0, 0, 0, 0};
+    memcpy(&bytes[4], &address, 4);
+    local->high = 0;
+    memcpy(&local->low, bytes, 8);
+    local->interface = interface;
+    local->isKnown = 1;
+}
+
+/// Reads the local address, unless it is one that nothing can be sent from (a multicast group, the broadcast address).
+static inline void CPosixUDP_readLocal(struct msghdr *message, CPosixUDP_Local *local) {
+    local->isKnown = 0;
+    local->high = local->low = 0;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(message); item; item = CMSG_NXTHDR(message, item)) {
+        if (item->cmsg_level == IPPROTO_IP && item->cmsg_type == IP_PKTINFO) {
+            struct in_pktinfo info;
+            if (item->cmsg_len < CMSG_LEN(sizeof(info))) continue;
+            memcpy(&info, CMSG_DATA(item), sizeof(info));
+#ifdef __linux__
+            // For a datagram that was broadcast, the address of the interface rather than the destination.
+            CPosixUDP_setMapped(local, info.ipi_spec_dst, (uint32_t)info.ipi_ifindex);
+#else
+            CPosixUDP_setMapped(local, info.ipi_addr, (uint32_t)info.ipi_ifindex);
+#endif
+        } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
+            struct CPosixUDP_in6_pktinfo info;
+            if (item->cmsg_len < CMSG_LEN(sizeof(info))) continue;
+            memcpy(&info, CMSG_DATA(item), sizeof(info));
+            if (IN6_IS_ADDR_MULTICAST(&info.ipi6_addr)) continue;
+            memcpy(&local->high, &info.ipi6_addr, 8);
+            memcpy(&local->low, (const uint8_t *)&info.ipi6_addr + 8, 8);
+            local->interface = (uint32_t)info.ipi6_ifindex;
+            local->isKnown = 1;
+        }
+    }
+    // 224.0.0.0 and above is no host, nor is 0.0.0.0.
+    const uint8_t *bytes = (const uint8_t *)&local->low;
+    int isMapped = local->high == 0 && bytes[0] == 0 && bytes[1] == 0 && bytes[2] == 0xff && bytes[3] == 0xff;
+    if (local->isKnown && isMapped && (bytes[4] >= 224 || bytes[4] == 0)) local->isKnown = 0;
+}
+
+/// recvmsg(2) of one datagram. `source` has room for a sockaddr_in6. `messageFlags` gets what the kernel says of it (MSG_TRUNC).
+static inline ssize_t CPosixUDP_receive(
+    int descriptor, void *buffer, size_t size, int flags,
+    void *source, uint32_t *sourceLength, CPosixUDP_Local *local, int *messageFlags
+) {
+    struct iovec vector = {.iov_base = buffer, .iov_len = size};
+    CPosixUDP_Control control;
+    struct msghdr message;
+    memset(&message, 0, sizeof(message));
+    message.msg_name = source;
+    message.msg_namelen = sizeof(struct sockaddr_in6);
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = &control;
+    message.msg_controllen = sizeof(control);
+    ssize_t count = recvmsg(descriptor, &message, flags);
+    if (count < 0) return -1;
+    *sourceLength = message.msg_namelen;
+    *messageFlags = message.msg_flags;
+    CPosixUDP_readLocal(&message, local);
+    return count;
+}
+
+/// sendmsg(2) of one datagram. A null `peer` is for connected sockets; `local` leaves the choice to the system when it is
+/// not known.
+static inline ssize_t CPosixUDP_send(
+    int descriptor, const void *bytes, size_t count, int flags,
+    const void *peer, uint32_t peerLength, const CPosixUDP_Local *local
+) {
+    struct iovec vector = {.iov_base = (void *)bytes, .iov_len = count};
+    CPosixUDP_Control control;
+    struct msghdr message;
+    memset(&message, 0, sizeof(message));
+    message.msg_name = (void *)peer;
+    message.msg_namelen = peerLength;
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    if (peer && local->isKnown) {
+        memset(&control, 0, sizeof(control));
+        message.msg_control = &control;
+        int isIPv4 = ((const struct sockaddr *)peer)->sa_family == AF_INET;
+        control.header.cmsg_level = isIPv4 ? IPPROTO_IP : IPPROTO_IPV6;
+        if (isIPv4) {
+            struct in_pktinfo info;
+            memset(&info, 0, sizeof(info));
+            memcpy(&info.ipi_spec_dst, (const uint8_t *)&local->low + 4, 4);
+            info.ipi_ifindex = local->interface;
+            control.header.cmsg_type = IP_PKTINFO;
+            control.header.cmsg_len = CMSG_LEN(sizeof(info));
+            memcpy(CMSG_DATA(&control.header), &info, sizeof(info));
+            message.msg_controllen = CMSG_SPACE(sizeof(info));
+        } else {
+            struct CPosixUDP_in6_pktinfo info;
+            memset(&info, 0, sizeof(info));
+            memcpy(&info.ipi6_addr, &local->high, 8);
+            memcpy((uint8_t *)&info.ipi6_addr + 8, &local->low, 8);
+            info.ipi6_ifindex = local->interface;
+            control.header.cmsg_type = IPV6_PKTINFO;
+            control.header.cmsg_len = CMSG_LEN(sizeof(info));
+            memcpy(CMSG_DATA(&control.header), &info, sizeof(info));
+            message.msg_controllen = CMSG_SPACE(sizeof(info));
+        }
+    }
+    return sendmsg(descriptor, &message, flags);
+}
+
+// MARK: The error queue (ip(7), IP_RECVERR)
+
+/// What the network, or the system itself, reports of a datagram that was sent earlier.
+typedef struct {
+    /// The `errno`; 0 when there is nothing to report.
+    int error;
+    /// Whether the system itself refused the datagram. Otherwise an ICMP message said so, which anyone may have sent.
+    int isLocal;
+    /// The path MTU in bytes when `error` is EMSGSIZE.
+    uint32_t pathMTU;
+    /// Where the datagram was sent to. The port is 0 where the system does not tell.
+    /// A sockaddr_in or sockaddr_in6.
+    uint8_t peer[28];
+    uint32_t peerLength;
+} CPosixUDP_Error;
+
+/// Takes the oldest report. 1: there was one; 0: there was none; -1: the socket cannot be read.
+static inline int CPosixUDP_receiveError(int descriptor, CPosixUDP_Error *report) {
+    memset(report, 0, sizeof(*report));
+#ifdef __linux__
+    // The datagram that was refused; its bytes are of no interest.
+    char bytes[1];
+    union {
+        struct cmsghdr header;
+        char bytes[512];
+    } control;
+    struct iovec vector = {.iov_base = bytes, .iov_len = sizeof(bytes)};
+    struct msghdr message;
+    memset(&message, 0, sizeof(message));
+    message.msg_name = report->peer;
+    message.msg_namelen = sizeof(report->peer);
+    message.msg_iov = &vector;
+    message.msg_iovlen = 1;
+    message.msg_control = &control;
+    message.msg_controllen = sizeof(control);
+    if (recvmsg(descriptor, &message, MSG_ERRQUEUE | MSG_DONTWAIT) < 0) {
+        return errno == EAGAIN || errno == EWOULDBLOCK ? 0 : -1;
+    }
+    report->peerLength = message.msg_namelen;
+    for (struct cmsghdr *item = CMSG_FIRSTHDR(&message); item; item = CMSG_NXTHDR(&message, item)) {
+        int isIPv4 = item->cmsg_level == IPPROTO_IP && item->cmsg_type == CPosixUDP_IP_RECVERR;
+        int isIPv6 = item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == CPosixUDP_IPV6_RECVERR;
+        struct sock_extended_err error;
+        if ((!isIPv4 && !isIPv6) || item->cmsg_len < CMSG_LEN(sizeof(error))) continue;
+        memcpy(&error, CMSG_DATA(item), sizeof(error));
+        int isICMP = error.ee_origin == SO_EE_ORIGIN_ICMP || error.ee_origin == SO_EE_ORIGIN_ICMP6;
+        if (!isICMP && error.ee_origin != SO_EE_ORIGIN_LOCAL) continue;
+        report->error = (int)error.ee_errno;
+        report->isLocal = !isICMP;
+        if (report->error == EMSGSIZE) report->pathMTU = error.ee_info;
+    }
+    return 1;
+#else
+    (void)descriptor;
+    return 0;
+#endif
+}
+
+// MARK: Readiness
+
+#ifdef __linux__
+/// A descriptor that is readable while the socket has a datagram *or an error*.
+static inline int CPosixUDP_makeReadiness(int descriptor) {
+    int readiness = epoll_create1(EPOLL_CLOEXEC);
+    if (readiness < 0) return -1;
+    // EPOLLERR is always reported.
+    struct epoll_event event;
+    memset(&event, 0, sizeof(event));
+    event.events = EPOLLIN;
+    if (epoll_ctl(readiness, EPOLL_CTL_ADD, descriptor, &event) == 0) return readiness;
+    int error = errno;
+    close(readiness);
+    errno = error;
+    return -1;
+}
+#endif
+
+#endif

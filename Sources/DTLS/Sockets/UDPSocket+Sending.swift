@@ -1,0 +1,184 @@
+import CPosixUDP
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+// Sending, from any thread.
+
+extension UDPSocket {
+    /// Sends a datagram, or lets it wait its turn. Never waits itself.
+    ///
+    /// - Parameter local: The address of this machine that it is to leave from; nil, and one that the machine does not
+    ///   have any more, leave that to the system.
+    func send(
+        _ bytes: UnsafeRawBufferPointer,
+        to address: DtlsAddress,
+        from local: DtlsAddress? = nil
+    ) -> SendResult {
+        let (result, handlers) = state.withLock { state -> (SendResult, [BacklogHandler?]) in
+            guard !isClosed else {
+                state.counters.dropped += 1
+                return (.dropped, [])
+            }
+            let wasEmpty = state.backlog.isEmpty
+            if wasEmpty {
+                let known = state.networkErrors.count
+                let outcome = transmit(bytes, to: address, from: local, &state)
+                let news = state.networkErrors.count > known ? [state.errorHandler] : []
+                switch outcome {
+                case .value:
+                    return (.sent, news)
+                case .failed(let error):
+                    return (failed(error, bytes.count, to: address, &state), news)
+                case .wouldBlock:
+                    break
+                }
+            }
+            guard state.backlog.append(bytes, to: address, from: local) else {
+                state.counters.dropped += 1
+                return (.dropped, [])
+            }
+            state.counters.queued += 1
+            state.counters.mostQueued = max(state.counters.mostQueued, state.backlog.count)
+            return (.queued, wasEmpty ? [state.backlogHandler] : [])
+        }
+        for handler in handlers { handler?() }
+        return result
+    }
+
+    /// Sends what waits, as far as the kernel takes it; for the loop, when the socket is writable.
+    ///
+    /// - Returns: Whether the backlog is empty now, so that writable events are of no more interest.
+    func flushBacklog() -> Bool {
+        // One lock a datagram, so that a sender elsewhere waits for one send at most. Bounded, as senders may go on.
+        for _ in 0..<DatagramBacklog.maximumCount {
+            let (step, handler) = flushOldest()
+            handler?()
+            switch step {
+            case .sent: continue
+            case .nothingWaits: return true
+            case .noRoom: return false
+            }
+        }
+        return hasRoom
+    }
+
+    private enum FlushStep { case sent, nothingWaits, noRoom }
+
+    private func flushOldest() -> (FlushStep, BacklogHandler?) {
+        state.withLock { state in
+            guard let oldest = state.backlog.first, !isClosed else { return (.nothingWaits, nil) }
+            let known = state.networkErrors.count
+            let outcome = oldest.bytes.withUnsafeBytes {
+                transmit($0, to: oldest.address, from: oldest.local, &state)
+            }
+            switch outcome {
+            case .wouldBlock: return (.noRoom, nil)
+            case .failed(let error):
+                let result = failed(error, oldest.bytes.count, to: oldest.address, &state)
+                // Who sent it is not waiting any more, and learns the size by the way of the network's reports.
+                if case .tooLarge(let maximum) = result {
+                    let largest = min(maximum ?? .max, oldest.bytes.count - 1)
+                    state.add(NetworkError(peer: oldest.address, code: error, isLocal: true, largestDatagram: largest))
+                }
+            case .value: break
+            }
+            state.backlog.removeFirst()
+            let news = state.networkErrors.count > known ? state.errorHandler : nil
+            return (state.backlog.isEmpty ? .nothingWaits : .sent, news)
+        }
+    }
+
+    /// What a failure means, counted.
+    private func failed(_ error: Int32, _ count: Int, to address: DtlsAddress, _ state: inout State) -> SendResult {
+        switch error {
+        case ENOBUFS, ENOMEM:
+            // The interface's queue is full, or the kernel short of memory, for a moment. The socket stays writable, so
+            // there is no event to wait for, and a retransmission or the application's own pace is what helps.
+            state.counters.dropped += 1
+            state.counters.congested += 1
+            return .dropped
+        case EMSGSIZE:
+            state.counters.failed += 1
+            let report = state.networkErrors.last { $0.isLocal && $0.code == EMSGSIZE && $0.concerns(address) }
+            return .tooLarge(maximum: report?.largestDatagram)
+        default:
+            state.counters.failed += 1
+            return .failed(error)
+        }
+    }
+
+    /// Hands one datagram to the kernel. Called with `state`'s lock held, and not on a closed socket.
+    ///
+    /// A socket tells here, once, that an *earlier* datagram was refused, perhaps one to another peer, and sends nothing.
+    /// So what may be such news is read, and the datagram sent again. An error that stays is the datagram's own.
+    private func transmit(
+        _ bytes: UnsafeRawBufferPointer,
+        to address: DtlsAddress,
+        from local: DtlsAddress?,
+        _ state: inout State
+    ) -> SystemCall.Outcome {
+        var local = local
+        var outcome = transmitOnce(bytes, to: address, from: local)
+        var attempts = 0
+        while case .failed(let error) = outcome, attempts < 3 {
+            if local != nil, Self.meansNoSuchSource(error) {
+                // The address is gone from this machine (a lease that ended, an interface that was unplugged). The peer
+                // may not know the new one, but this is the best that can be done.
+                local = nil
+            } else if NetworkError.isReported(error) {
+                collectNetworkErrors(&state)
+                note(error, &state)
+                // Linux says ENETUNREACH of such an address, too.
+                if attempts == 2, error == ENETUNREACH || error == EHOSTUNREACH { local = nil }
+            } else {
+                break
+            }
+            attempts += 1
+            outcome = transmitOnce(bytes, to: address, from: local)
+        }
+        if outcome == .failed(EMSGSIZE) { collectNetworkErrors(&state) }
+        return outcome
+    }
+
+    private func transmitOnce(
+        _ bytes: UnsafeRawBufferPointer,
+        to address: DtlsAddress,
+        from local: DtlsAddress?
+    ) -> SystemCall.Outcome {
+        if let systemSend { return systemSend(bytes, address) }
+        guard let connectedPeer else {
+            var source = CPosixUDP_Local(local)
+            let outcome = address.withSystemAddress(family) { pointer, length in
+                SystemCall.run {
+                    CPosixUDP_send(
+                        descriptor,
+                        bytes.baseAddress,
+                        bytes.count,
+                        SystemCall.sendFlags,
+                        pointer,
+                        length,
+                        &source
+                    )
+                }
+            }
+            return outcome ?? .failed(EAFNOSUPPORT)
+        }
+        guard address == connectedPeer else { return .failed(EISCONN) }
+        return SystemCall.run {
+            sendto(descriptor, bytes.baseAddress, bytes.count, SystemCall.sendFlags, nil, 0)
+        }
+    }
+
+    private static func meansNoSuchSource(_ error: Int32) -> Bool {
+        switch error {
+        case EINVAL, EADDRNOTAVAIL, ENODEV, ENXIO: true
+        default: false
+        }
+    }
+}

@@ -1,0 +1,116 @@
+import DTLSCore
+import XCTest
+
+@testable import DTLS
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// A process that has no descriptor left.
+final class DescriptorTableTests: XCTestCase {
+    func testAFullDescriptorTableIsSurvived() async throws {
+        let server = try await DtlsServer.onLoopback()
+        let echo = server.echo()
+        let client = try await DtlsClient.onLoopback()
+        let before = try await client.connect(to: server.localAddress, context: .preSharedKey())
+        try await before.expectEcho()
+
+        let table = try FullTable()
+        // Nothing in between may throw past the end of the shortage.
+        let outcome = await Task {
+            try await withDeadline {
+                try await before.expectEcho("with a full table")
+                // A new association takes no descriptor.
+                before.close()
+                let anew = try await client.connect(to: server.localAddress, context: .preSharedKey())
+                try await anew.expectEcho("anew")
+                for error in [
+                    await failure(of: { try await DtlsClient.bind(host: "127.0.0.1") }),
+                    await failure(of: {
+                        try await DtlsServer.bind(host: "127.0.0.1", port: 0, context: .preSharedKey())
+                    }),
+                ] {
+                    XCTAssertEqual(error?.code, .socketFailed)
+                    XCTAssertEqual(error?.systemError, EMFILE)
+                    XCTAssertEqual(error?.phase, .binding)
+                    XCTAssertTrue(error?.hint?.contains("ulimit -n") ?? false)
+                }
+                try await anew.expectEcho("still")
+            }
+        }.result
+        table.giveBack()
+        try outcome.get()
+
+        let after = try await DtlsClient.onLoopback()
+        let connection = try await after.connect(to: server.localAddress, context: .preSharedKey())
+        try await connection.expectEcho()
+        for client in [client, after] { await client.close() }
+        await server.close()
+        _ = await echo.value
+    }
+
+    #if os(Linux)
+        /// A socket takes two descriptors. When there is one left, it is not lost, nor is the caller's.
+        func testASocketThatCannotBeWaitedForIsGivenBack() async throws {
+            let raw = try RawSocket()
+            let count = try openDescriptors()
+            let table = try FullTable(leaving: 1)
+            let bound = Result { try UDPSocket.bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0)) }
+            // What was opened has been closed: there is one left again.
+            let spare = open("/dev/null", O_RDONLY)
+            let adopted = Result { try UDPSocket.adopt(descriptor: raw.descriptor, takesOwnership: true) }
+            if spare >= 0 { closeDescriptor(spare) }
+            table.giveBack()
+            XCTAssertGreaterThanOrEqual(spare, 0, "a descriptor was lost")
+            for result in [bound, adopted] {
+                XCTAssertThrowsError(try result.get()) { error in
+                    XCTAssertEqual((error as? DtlsError)?.systemError, EMFILE)
+                    XCTAssertNotNil((error as? DtlsError)?.hint)
+                }
+            }
+            XCTAssertEqual(try openDescriptors(), count)
+            XCTAssertNotNil(inode(of: raw.descriptor), "the caller's descriptor was closed")
+        }
+    #endif
+}
+
+/// Takes every descriptor that the process may have, under a limit that is lowered for it.
+private final class FullTable {
+    private var limit = rlimit()
+    private var taken: [Int32] = []
+
+    init(leaving spare: Int = 0) throws {
+        #if canImport(Glibc)
+            let resource = __rlimit_resource_t(RLIMIT_NOFILE.rawValue)
+        #else
+            let resource = RLIMIT_NOFILE
+        #endif
+        guard getrlimit(resource, &limit) == 0 else { throw TestFailure(description: "no limit (errno \(errno))") }
+        var lowered = limit
+        lowered.rlim_cur = min(limit.rlim_cur, 512)
+        guard setrlimit(resource, &lowered) == 0 else { throw TestFailure(description: "not lowered (errno \(errno))") }
+        while true {
+            let descriptor = open("/dev/null", O_RDONLY)
+            guard descriptor >= 0 else { break }
+            taken.append(descriptor)
+        }
+        for _ in 0..<spare { taken.popLast().map(closeDescriptor) }
+    }
+
+    func giveBack() {
+        for descriptor in taken { closeDescriptor(descriptor) }
+        taken = []
+        #if canImport(Glibc)
+            _ = setrlimit(__rlimit_resource_t(RLIMIT_NOFILE.rawValue), &limit)
+        #else
+            _ = setrlimit(RLIMIT_NOFILE, &limit)
+        #endif
+    }
+
+    deinit { giveBack() }
+}
