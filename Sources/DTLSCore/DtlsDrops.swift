@@ -34,7 +34,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     public static let clearAlert = Self(kind: .clearAlert)
     /// Application data, or something of no known type, in clear.
     public static let clearData = Self(kind: .clearData)
-    /// A message of the handshake that an honest peer would not send: of its other role, too large, malformed.
+    /// A message of the handshake that an honest peer would not send: of its other role, too large, malformed, or a fragment that fits none
+    /// that was ever whole.
     public static let improperHandshakeMessage = Self(kind: .improperHandshakeMessage)
     /// Of an epoch that is not in use, or of an unknown type.
     public static let improperSealedRecord = Self(kind: .improperSealedRecord)
@@ -42,6 +43,9 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     public static let undersizedRecord = Self(kind: .undersizedRecord)
     /// Sealed, during the handshake, and more than are kept until its end.
     public static let earlyRecordLimit = Self(kind: .earlyRecordLimit)
+
+    /// A fragment of a message that was given up before it was whole, because no more is kept.
+    public static let reassemblyLimit = Self(kind: .reassemblyLimit)
 
     // MARK: Queues
 
@@ -60,7 +64,7 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
         case unknownPeer, refusedAddress, cookieRate, handshakeRate, connectionLimit, unusableHello, repeatedHello,
             draining
         case malformedRecord, clearRecordWhenOpen, clearAlert, clearData, improperHandshakeMessage, improperSealedRecord
-        case undersizedRecord, earlyRecordLimit
+        case undersizedRecord, earlyRecordLimit, reassemblyLimit
         case waitingForApplication, receiveQueueFull, sendQueueFull
     }
 }
@@ -105,7 +109,7 @@ public struct DtlsDrops: Sendable, Hashable {
     /// Of records that never reached OpenSSL.
     var records: Int {
         guard !counts.isEmpty else { return 0 }
-        return counts[DtlsDropReason.Kind.malformedRecord.rawValue...DtlsDropReason.Kind.earlyRecordLimit.rawValue]
+        return counts[DtlsDropReason.Kind.malformedRecord.rawValue...DtlsDropReason.Kind.reassemblyLimit.rawValue]
             .reduce(0, +)
     }
 }

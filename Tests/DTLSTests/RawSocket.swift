@@ -148,25 +148,6 @@ func inode(of descriptor: Int32) -> UInt64? {
     return fstat(descriptor, &status) == 0 ? UInt64(status.st_ino) : nil
 }
 
-/// The process's memory in bytes; `nil` where it cannot be told, or says nothing: sanitizers keep what was freed.
-func residentMemory() -> Int? {
-    for sanitizer in ["__asan_init", "__tsan_init"] where dlsym(nil, sanitizer) != nil { return nil }
-    // What was freed goes back to the system first, so that it does not count.
-    if let symbol = dlsym(nil, "malloc_trim") {
-        // The signature is glibc's: int malloc_trim(size_t).
-        _ = unsafeBitCast(symbol, to: (@convention(c) (Int) -> Int32).self)(0)
-    }
-    guard let file = fopen("/proc/self/statm", "r") else { return nil }
-    defer { fclose(file) }
-    var text = [CChar](repeating: 0, count: 256)
-    guard fgets(&text, Int32(text.count), file) != nil else { return nil }
-    let fields = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(
-        separator: " "
-    )
-    guard fields.count > 1, let pages = Int(fields[1]) else { return nil }
-    return pages * Int(sysconf(Int32(_SC_PAGESIZE)))
-}
-
 /// Another descriptor of the same socket, for a test to hand over.
 func duplicate(_ descriptor: Int32) -> Int32 { dup(descriptor) }
 

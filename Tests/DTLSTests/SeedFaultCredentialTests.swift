@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSTestSupport
 import XCTest
 
 @testable import DTLS

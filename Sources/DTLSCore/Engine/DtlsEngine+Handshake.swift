@@ -67,6 +67,8 @@ extension DtlsEngine {
         guard lifecycle.finish() else { return }
         statistics.handshakesCompleted = 1
         bio.keepsFlight = false
+        reassembly?.finish(counting: &statistics.drops)
+        reassembly = nil
         if negotiated.isResumed { statistics.handshakesResumed = 1 }
         if let overhead = negotiated.cipherSuite.sealedOverhead { filter.minimumSealedLength = overhead }
         measurePayload()
@@ -110,10 +112,10 @@ extension DtlsEngine {
         releaseHeldDatagrams(now: now)
     }
 
-    /// Whether the handshake has come to the point where it needs a key, which this datagram would make OpenSSL ask for.
-    func asksForKey(_ datagram: UnsafeRawBufferPointer) -> Bool {
+    /// Whether the handshake has come to the point where it needs a key, which these records would make OpenSSL ask for.
+    func asksForKey(_ bytes: UnsafeRawBufferPointer, _ slices: RecordFilter.Slices) -> Bool {
         guard case .pending = callbacks.preSharedKey else { return false }
-        watch.observe(datagram)
+        for slice in slices { watch.observe(UnsafeRawBufferPointer(rebasing: bytes[slice])) }
         switch context.role {
         case .server:
             guard let identity = watch.identity, DtlsCipherSuite.usesPreSharedKey(records.cipher) else { return false }
@@ -139,8 +141,11 @@ extension DtlsEngine {
     /// A datagram, or what OpenSSL has not read of one, that waits until the application has answered.
     struct HeldDatagram {
         let bytes: [UInt8]
-        /// Whether it goes into a capture when its turn comes.
-        let isWhole: Bool
+        /// Where records stand that may pass; nil when that is still to be found out.
+        var slices: RecordFilter.Slices?
+        var hasSealed = false
+        /// What goes into a capture when its turn comes.
+        let original: [UInt8]?
     }
 
     /// Keeps a datagram until the application has answered. Returns whether it does.
@@ -149,13 +154,14 @@ extension DtlsEngine {
             statistics.drops[.waitingForApplication] += 1
             return false
         }
-        heldDatagrams.append(HeldDatagram(bytes: Array(datagram), isWhole: true))
+        let bytes = Array(datagram)
+        heldDatagrams.append(HeldDatagram(bytes: bytes, original: bytes))
         return true
     }
 
     /// Keeps what OpenSSL has not read of a datagram because its handshake stopped to wait.
     func holdRest(_ rest: UnsafeRawBufferPointer) {
-        heldDatagrams.append(HeldDatagram(bytes: Array(rest), isWhole: false))
+        heldDatagrams.append(HeldDatagram(bytes: Array(rest), slices: [0..<rest.count], original: nil))
     }
 
     private func releaseHeldDatagrams(now: ContinuousClock.Instant) {
@@ -168,11 +174,12 @@ extension DtlsEngine {
                 heldDatagrams += held[index...]
                 break
             }
-            datagram.bytes.withUnsafeBytes { bytes in
-                let isHeld = process(bytes, now: now)
-                collectFromCallbacks()
-                if datagram.isWhole, !isHeld { capture(bytes) }
+            let waits = datagram.bytes.withUnsafeBytes { bytes in
+                guard let slices = datagram.slices else { return process(bytes, now: now) }
+                return deliver(bytes, slices, hasSealed: datagram.hasSealed, original: nil)
             }
+            collectFromCallbacks()
+            if let original = datagram.original, !waits { original.withUnsafeBytes { capture($0) } }
         }
         finishInput(now: now)
     }

@@ -25,6 +25,8 @@ public final class DtlsEngine {
     let hello: DtlsClientHello?
     var lifecycle = Lifecycle()
     var filter: RecordFilter
+    /// Of the handshake's messages in clear; nil when there is none, or in DTLS 1.3.
+    var reassembly: MessageReassembly?
     var watch: PreSharedKeyWatch
     /// What the handshake waits for the application to say.
     var question: Question?
@@ -46,7 +48,8 @@ public final class DtlsEngine {
     var alertDeadline: ContinuousClock.Instant?
     var handshakeDeadline: ContinuousClock.Instant?
     var retransmissionDeadline: ContinuousClock.Instant?
-    private var slices: RecordFilter.Slices = []
+    var slices: RecordFilter.Slices = []
+    var arranged: [UInt8] = []
     var inbound = DatagramQueue()
     var events = Deque<DtlsEvent>()
 
@@ -133,11 +136,15 @@ public final class DtlsEngine {
             role: context.role,
             takesCertificates: context.role == .client || context.settings.clientCertificates != .none
         )
-        bio = DatagramBIO(
-            mtu: context.configuration.mtu,
-            isIPv6: usesIPv6,
-            numbersInbound: context.configuration.maximumVersion < .v1_3
-        )
+        // DTLS 1.3 has other record headers (RFC 9147 §4), and acknowledgements that name records; only OpenSSL can read it.
+        let leavesRecordsAlone = context.configuration.maximumVersion >= .v1_3
+        if !leavesRecordsAlone {
+            reassembly = MessageReassembly(
+                maximumBytes: filter.maximumReassembly,
+                first: (hello?.messageSequence).map { $0 &+ 1 } ?? 0
+            )
+        }
+        bio = DatagramBIO(mtu: context.configuration.mtu, isIPv6: usesIPv6, numbersInbound: !leavesRecordsAlone)
         bio.firstSequenceNumber = hello?.recordSequenceNumber
         records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
     }
@@ -322,83 +329,6 @@ extension DtlsEngine {
         context.configuration.capture?.record(datagram, from: peerName, to: ownName)
     }
 
-    /// Passes what the filter lets through to OpenSSL, and takes what comes of it. Returns whether the datagram as a whole waits for an
-    /// answer of the application.
-    func process(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> Bool {
-        if lifecycle.isHandshaking, context.usesPreSharedKeys, asksForKey(datagram) {
-            // Whoever goes on with the handshake has not ended it.
-            filter.dismissHeldAlert()
-            alertDeadline = nil
-            return hold(datagram)
-        }
-        let heldAlert = filter.heldAlert
-        slices.removeAll(keepingCapacity: true)
-        // DTLS 1.3 has other record headers (RFC 9147 §4), which only OpenSSL can read.
-        let findings: RecordFilter.Findings
-        if context.configuration.maximumVersion >= .v1_3 {
-            findings = RecordFilter.Findings()
-            slices.append(0..<datagram.count)
-        } else {
-            // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations (CVE-2026-75806).
-            if lifecycle.isHandshaking, let overhead = callbacks.sealedOverhead(of: records.cipher) {
-                filter.minimumSealedLength = overhead
-            }
-            findings = filter.sift(
-                datagram,
-                isOpen: lifecycle.isOpen,
-                into: &slices,
-                counting: &statistics.drops
-            )
-        }
-        if filter.heldAlert != nil, heldAlert == nil {
-            alertDeadline = now + context.configuration.retransmission.initialTimeout
-        }
-        if findings.hasHandshake, heldAlert != nil {
-            // Whoever goes on with the handshake has not ended it.
-            filter.dismissHeldAlert()
-            alertDeadline = nil
-        }
-        guard !slices.isEmpty else { return false }
-        bio.withInbound(datagram, slices) {
-            if lifecycle.isHandshaking { advance() }
-            if lifecycle.isOpen { readAll(largest: datagram.count) }
-            if question != nil { bio.forEachUnread { holdRest($0) } }
-        }
-        if findings.hasSealed, lifecycle.isHandshaking, context.role == .server, callbacks.preSharedKeyWasUsed {
-            unusableSealedRecords += 1
-        }
-        return false
-    }
-
-    /// Reads until OpenSSL has no more: a datagram may hold several records, and each is a payload of its own.
-    func readAll(largest: Int) {
-        // Every pass consumes a record, of which a datagram holds a few thousand at the most.
-        for _ in 0..<8_192 {
-            var outcome = AttachedRecords.Outcome.waits
-            let added = inbound.append(capacity: largest) { buffer in
-                outcome = records.perform(.read(buffer))
-                guard case .done(let count) = outcome else { return nil }
-                return count
-            }
-            if added {
-                statistics.payloadsReceived += 1
-                if case .applicationData? = events.last {} else { events.append(.applicationData) }
-                continue
-            }
-            switch outcome {
-            case .emptyRecord, .done:
-                continue
-            case .waits, .waitsForVerdict:
-                return
-            case .closedByPeer:
-                _ = records.perform(.shutdown)
-                return end(.closedByPeer)
-            case .failed(let errors):
-                return failEstablished(errors)
-            }
-        }
-    }
-
     func finishInput(now: ContinuousClock.Instant) {
         countRetransmissions()
         if bio.hasWritten, let last = bio.highestSequenceNumber { meter.sent(upTo: last, at: now) }
@@ -424,6 +354,8 @@ extension DtlsEngine {
             statistics.handshakesFailed[code, default: 0] += 1
         }
         heldDatagrams = []
+        reassembly = nil
+        arranged = []
         bio.keepsFlight = false
         question = nil
         retransmissionDeadline = nil

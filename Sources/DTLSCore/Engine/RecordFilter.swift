@@ -61,19 +61,23 @@ struct RecordFilter {
             if let reason {
                 drops[reason] += 1
             } else {
-                // Neighbours pass as one piece, as large as OpenSSL's read buffer takes it.
-                if let last = slices.indices.last, slices[last].upperBound == offset,
-                    end - slices[last].lowerBound <= Self.maximumSlice
-                {
-                    slices[last] = slices[last].lowerBound..<end
-                } else {
-                    slices.append(offset..<end)
-                }
+                Self.extend(&slices, with: offset..<end)
             }
             offset = end
         }
         if datagram.isEmpty { drops[.malformedRecord] += 1 }
         return findings
+    }
+
+    /// Adds a record. Neighbours pass as one piece, as large as OpenSSL's read buffer takes it.
+    static func extend(_ slices: inout Slices, with record: Range<Int>) {
+        if let last = slices.indices.last, slices[last].upperBound == record.lowerBound,
+            record.upperBound - slices[last].lowerBound <= maximumSlice
+        {
+            slices[last] = slices[last].lowerBound..<record.upperBound
+        } else {
+            slices.append(record)
+        }
     }
 
     /// Why a record in clear may not pass; `nil` when it may.
@@ -121,7 +125,16 @@ struct RecordFilter {
         return !body.isEmpty
     }
 
-    /// Whether a message can be part of an honest flight. OpenSSL reserves what a first fragment claims, for ten messages in advance.
+    /// How many bytes of messages that are not whole may be kept: the largest that may come, and something for the others.
+    var maximumReassembly: Int {
+        switch (role, takesCertificates) {
+        case (.client, _): 131_072
+        case (.server, true): 81_920
+        case (.server, false): 24_576
+        }
+    }
+
+    /// Whether a message can be part of an honest flight.
     private func isWithinBounds(_ fragment: HandshakeFragment) -> Bool {
         switch (role, fragment.type) {
         // ServerHello to Finished, a HelloVerifyRequest before them.

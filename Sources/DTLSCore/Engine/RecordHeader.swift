@@ -28,6 +28,9 @@ struct RecordHeader {
     /// Of what follows the header, in bytes.
     let length: Int
 
+    /// Whether the record holds messages of a handshake that everybody can read.
+    var isClearHandshake: Bool { contentType == ContentType.handshake && epoch == 0 }
+
     /// Reads the header at `offset`; `nil` when the bytes are too few, of another protocol, or fewer than the header claims.
     init?(_ datagram: UnsafeRawBufferPointer, at offset: Int) {
         guard offset >= 0, datagram.count - offset >= Self.size else { return nil }
@@ -93,7 +96,7 @@ struct HandshakeFragment {
         var offset = 0
         while let header = RecordHeader(datagram, at: offset) {
             let end = offset + RecordHeader.size + header.length
-            if header.contentType == ContentType.handshake, header.epoch == 0 {
+            if header.isClearHandshake {
                 var cursor = offset + RecordHeader.size
                 while let fragment = HandshakeFragment(datagram, at: cursor, end: end) {
                     visit(fragment)

@@ -14,6 +14,11 @@ public struct DtlsClientHello: Sendable {
     /// The record as it came.
     let record: [UInt8]
 
+    /// Its number among the client's messages.
+    var messageSequence: UInt16? {
+        record.withUnsafeBytes { HandshakeFragment($0, at: RecordHeader.size, end: $0.count)?.messageSequence }
+    }
+
     /// Whether `other` starts the same handshake.
     package func isRepetition(of other: DtlsClientHello) -> Bool {
         random == other.random

@@ -1,0 +1,106 @@
+// The way of a datagram from the filter to OpenSSL, and of its payloads to the application.
+
+extension DtlsEngine {
+    /// Passes what the filter lets through to OpenSSL, and takes what comes of it. Returns whether the datagram as a whole waits for an
+    /// answer of the application.
+    func process(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> Bool {
+        let heldAlert = filter.heldAlert
+        slices.removeAll(keepingCapacity: true)
+        var findings = RecordFilter.Findings()
+        if context.configuration.maximumVersion >= .v1_3 {
+            slices.append(0..<datagram.count)
+        } else {
+            // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations (CVE-2026-75806).
+            if lifecycle.isHandshaking, let overhead = callbacks.sealedOverhead(of: records.cipher) {
+                filter.minimumSealedLength = overhead
+            }
+            findings = filter.sift(
+                datagram,
+                isOpen: lifecycle.isOpen,
+                into: &slices,
+                counting: &statistics.drops
+            )
+        }
+        if filter.heldAlert != nil, heldAlert == nil {
+            alertDeadline = now + context.configuration.retransmission.initialTimeout
+        }
+        if findings.hasHandshake, heldAlert != nil {
+            // Whoever goes on with the handshake has not ended it.
+            filter.dismissHeldAlert()
+            alertDeadline = nil
+        }
+        guard !slices.isEmpty else { return false }
+        // Out of the property, which the end of the handshake empties.
+        var bytes = arranged
+        arranged = []
+        guard reassembly?.arrange(datagram, &slices, into: &bytes, counting: &statistics.drops) == true else {
+            return deliver(datagram, slices, hasSealed: findings.hasSealed, original: datagram)
+        }
+        defer { if lifecycle.isHandshaking { arranged = bytes } }
+        return bytes.withUnsafeBytes {
+            deliver($0, slices, hasSealed: findings.hasSealed, original: datagram)
+        }
+    }
+
+    /// Has OpenSSL read records. Returns whether they wait for an answer of the application instead.
+    ///
+    /// - Parameter original: The datagram of which they are, if it waits with them; its turn to be captured comes when theirs does.
+    func deliver(
+        _ bytes: UnsafeRawBufferPointer,
+        _ slices: RecordFilter.Slices,
+        hasSealed: Bool,
+        original: UnsafeRawBufferPointer?
+    ) -> Bool {
+        guard !slices.isEmpty else { return false }
+        if lifecycle.isHandshaking, context.usesPreSharedKeys, asksForKey(bytes, slices) {
+            // As large as what made the question; there is one such datagram at a time.
+            heldDatagrams.append(
+                HeldDatagram(
+                    bytes: Array(bytes),
+                    slices: slices,
+                    hasSealed: hasSealed,
+                    original: original.map { Array($0) }
+                )
+            )
+            return true
+        }
+        bio.withInbound(bytes, slices) {
+            if lifecycle.isHandshaking { advance() }
+            if lifecycle.isOpen { readAll(largest: bytes.count) }
+            if question != nil { bio.forEachUnread { holdRest($0) } }
+        }
+        if hasSealed, lifecycle.isHandshaking, context.role == .server, callbacks.preSharedKeyWasUsed {
+            unusableSealedRecords += 1
+        }
+        return false
+    }
+
+    /// Reads until OpenSSL has no more: a datagram may hold several records, and each is a payload of its own.
+    func readAll(largest: Int) {
+        // Every pass consumes a record, of which a datagram holds a few thousand at the most.
+        for _ in 0..<8_192 {
+            var outcome = AttachedRecords.Outcome.waits
+            let added = inbound.append(capacity: largest) { buffer in
+                outcome = records.perform(.read(buffer))
+                guard case .done(let count) = outcome else { return nil }
+                return count
+            }
+            if added {
+                statistics.payloadsReceived += 1
+                if case .applicationData? = events.last {} else { events.append(.applicationData) }
+                continue
+            }
+            switch outcome {
+            case .emptyRecord, .done:
+                continue
+            case .waits, .waitsForVerdict:
+                return
+            case .closedByPeer:
+                _ = records.perform(.shutdown)
+                return end(.closedByPeer)
+            case .failed(let errors):
+                return failEstablished(errors)
+            }
+        }
+    }
+}

@@ -1,0 +1,232 @@
+/// Puts the handshake's messages in clear together and into their order, so that OpenSSL sees whole ones only, each once, each in its
+/// turn.
+///
+/// OpenSSL reserves what a message's first fragment claims, and believes the first that comes: one forged fragment with a wrong length and
+/// the message never becomes whole, nor does the handshake. Here every fragment is kept with those that it agrees with, whatever
+/// came before, and what is kept is bounded.
+///
+/// Nothing can tell a forged message from a genuine one when it is whole, fits, and comes first: DTLS 1.2 has no way to (its Finished
+/// comes at the end), and the handshake ends then.
+struct MessageReassembly {
+    /// How far ahead of its turn a message may come. OpenSSL's own window.
+    static let window: UInt16 = 10
+
+    /// How many messages may be under way.
+    static let maximumMessages = 32
+
+    /// OpenSSL reads records of up to 16,384 bytes.
+    private static let maximumFragment = 16_000
+
+    /// How many bytes may be kept.
+    private let maximumBytes: Int
+
+    /// The message whose turn it is.
+    private var next: UInt16
+
+    /// The one touched last stands last.
+    private var partial: [PartialMessage] = []
+
+    /// - Parameters:
+    ///   - maximumBytes: How many bytes to keep, of all messages together.
+    ///   - first: The number of the first message to expect.
+    init(maximumBytes: Int, first: UInt16) {
+        self.maximumBytes = maximumBytes
+        next = first
+    }
+
+    /// What is kept, in bytes.
+    var cost: Int { partial.reduce(0) { $0 + $1.cost } }
+
+    /// Forgets what is kept, at the end of the handshake: what nobody needed was forged.
+    mutating func finish(counting drops: inout DtlsDrops) {
+        drops[.improperHandshakeMessage] += partial.reduce(0) { $0 + $1.fragmentCount }
+        partial = []
+    }
+
+    /// Replaces the records that `slices` select of a datagram.
+    ///
+    /// - Returns: `true` when `slices` are of `arranged` now. `false` when every record may pass as it is: `slices` have not changed and
+    ///   are of the datagram still.
+    mutating func arrange(
+        _ datagram: UnsafeRawBufferPointer,
+        _ slices: inout RecordFilter.Slices,
+        into arranged: inout [UInt8],
+        counting drops: inout DtlsDrops
+    ) -> Bool {
+        if partial.isEmpty, let following = successor(of: datagram, slices) {
+            next = following
+            return false
+        }
+        arranged.removeAll(keepingCapacity: true)
+        var output = Output(bytes: arranged)
+        arranged = []
+        for slice in slices {
+            var offset = slice.lowerBound
+            while offset < slice.upperBound, let header = RecordHeader(datagram, at: offset) {
+                let end = offset + RecordHeader.size + header.length
+                if header.isClearHandshake {
+                    var cursor = offset + RecordHeader.size
+                    while let fragment = HandshakeFragment(datagram, at: cursor, end: end) {
+                        take(fragment, in: datagram, version: datagram[offset + 2], &output, &drops)
+                        cursor = fragment.body.upperBound
+                    }
+                } else {
+                    // OpenSSL drops a ChangeCipherSpec that comes before what precedes it.
+                    passKept(&output, &drops)
+                    output.append(UnsafeRawBufferPointer(rebasing: datagram[offset..<end]))
+                }
+                offset = end
+            }
+        }
+        // Last, so that a message which comes in its turn takes precedence over one that came before.
+        passKept(&output, &drops)
+        slices = output.slices
+        arranged = output.bytes
+        return true
+    }
+
+    /// The message after those of a datagram, if all of it are whole and in their turn; nil if not.
+    private func successor(of datagram: UnsafeRawBufferPointer, _ slices: RecordFilter.Slices) -> UInt16? {
+        var following = next
+        for slice in slices {
+            var offset = slice.lowerBound
+            while offset < slice.upperBound, let header = RecordHeader(datagram, at: offset) {
+                let end = offset + RecordHeader.size + header.length
+                if header.isClearHandshake {
+                    var cursor = offset + RecordHeader.size
+                    while let fragment = HandshakeFragment(datagram, at: cursor, end: end) {
+                        guard fragment.isWholeMessage, fragment.messageSequence == following else { return nil }
+                        following &+= 1
+                        cursor = fragment.body.upperBound
+                    }
+                }
+                offset = end
+            }
+        }
+        return following
+    }
+
+    private mutating func take(
+        _ fragment: HandshakeFragment,
+        in datagram: UnsafeRawBufferPointer,
+        version: UInt8,
+        _ output: inout Output,
+        _ drops: inout DtlsDrops
+    ) {
+        // A repetition of what was passed on.
+        guard fragment.messageSequence >= next else { return }
+        guard fragment.messageSequence - next < Self.window else {
+            drops[.improperHandshakeMessage] += 1
+            return
+        }
+        output.version = version
+        if fragment.isWholeMessage, fragment.messageSequence == next {
+            forgetRivals(of: fragment, in: datagram, &drops)
+            output.append(fragment.type, next, UnsafeRawBufferPointer(rebasing: datagram[fragment.body]))
+            next &+= 1
+            return
+        }
+        keep(fragment, in: datagram)
+        if fragment.messageSequence == next { passNext(&output, &drops) }
+        while partial.count > Self.maximumMessages || cost > maximumBytes {
+            drops[.reassemblyLimit] += partial.removeFirst().fragmentCount
+        }
+    }
+
+    /// Adds a fragment to all that it agrees with, or else begins anew: which of two that differ is genuine shows when one is whole.
+    private mutating func keep(_ fragment: HandshakeFragment, in datagram: UnsafeRawBufferPointer) {
+        var touched: [PartialMessage] = []
+        partial.removeAll { message in
+            guard message.agrees(with: fragment, in: datagram) else { return false }
+            touched.append(message)
+            return true
+        }
+        for index in touched.indices { touched[index].add(fragment, in: datagram) }
+        partial += touched.isEmpty ? [PartialMessage(fragment, in: datagram)] : touched
+    }
+
+    /// Passes what is kept and whole, for as long as it is its turn.
+    private mutating func passKept(_ output: inout Output, _ drops: inout DtlsDrops) {
+        while passNext(&output, &drops) {}
+    }
+
+    /// Passes the next message if it is kept and whole.
+    @discardableResult
+    private mutating func passNext(_ output: inout Output, _ drops: inout DtlsDrops) -> Bool {
+        guard let index = partial.lastIndex(where: { $0.messageSequence == next && $0.body != nil }),
+            let body = partial[index].body
+        else { return false }
+        let message = partial.remove(at: index)
+        body.withUnsafeBytes { output.append(message.type, next, $0) }
+        forget(&drops) { $0.type == message.type && $0.length == message.length }
+        next &+= 1
+        return true
+    }
+
+    private mutating func forgetRivals(
+        of fragment: HandshakeFragment,
+        in datagram: UnsafeRawBufferPointer,
+        _ drops: inout DtlsDrops
+    ) {
+        guard !partial.isEmpty else { return }
+        // What agrees with it are parts of the same, which the peer has cut into fragments before or the network reordered.
+        partial.removeAll { $0.agrees(with: fragment, in: datagram) }
+        forget(&drops) { $0.isSame(as: fragment) }
+    }
+
+    /// Forgets what claims to be the message whose turn it was.
+    ///
+    /// - Parameter isFork: Whether some of the fragments may have been genuine, because they fit.
+    private mutating func forget(_ drops: inout DtlsDrops, isFork: (PartialMessage) -> Bool) {
+        for message in partial where message.messageSequence == next {
+            drops[.improperHandshakeMessage] += isFork(message) ? 1 : message.fragmentCount
+        }
+        partial.removeAll { $0.messageSequence == next }
+    }
+
+    /// Records for OpenSSL.
+    private struct Output {
+        var bytes: [UInt8]
+        var slices: RecordFilter.Slices = []
+        /// The second byte of the version in the records' headers.
+        var version: UInt8 = 0xFD
+
+        init(bytes: [UInt8]) {
+            self.bytes = bytes
+        }
+
+        mutating func append(_ record: UnsafeRawBufferPointer) {
+            let start = bytes.count
+            bytes.append(contentsOf: record)
+            endRecord(from: start)
+        }
+
+        /// Appends a message, in as few records as OpenSSL reads it from.
+        mutating func append(_ type: UInt8, _ sequence: UInt16, _ body: UnsafeRawBufferPointer) {
+            var offset = 0
+            repeat {
+                let count = Swift.min(body.count - offset, MessageReassembly.maximumFragment)
+                let start = bytes.count
+                // The record's sequence number is given where OpenSSL reads it.
+                bytes += [ContentType.handshake, 0xFE, version, 0, 0, 0, 0, 0, 0, 0, 0]
+                append(UInt64(HandshakeFragment.headerSize + count), width: 2)
+                bytes.append(type)
+                append(UInt64(body.count), width: 3)
+                append(UInt64(sequence), width: 2)
+                append(UInt64(offset), width: 3)
+                append(UInt64(count), width: 3)
+                bytes.append(contentsOf: body[offset..<(offset + count)])
+                offset += count
+                endRecord(from: start)
+            } while offset < body.count
+        }
+
+        private mutating func append(_ number: UInt64, width: Int) {
+            for byte in (0..<width).reversed() { bytes.append(UInt8(truncatingIfNeeded: number >> (8 * UInt64(byte)))) }
+        }
+
+        private mutating func endRecord(from start: Int) {
+            RecordFilter.extend(&slices, with: start..<bytes.count)
+        }
+    }
+}
