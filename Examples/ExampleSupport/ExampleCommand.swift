@@ -34,10 +34,24 @@ extension ExampleCommand {
 
     private static func message(of error: any Error) -> String {
         switch error {
-        case let error as DtlsError: error.description
+        case let error as DtlsError: inOptions(error.description)
         case let error as ExampleFailure: error.message
         default: message(for: error)
         }
+    }
+
+    /// The library advises programmers; whoever runs a program has its options.
+    private static func inOptions(_ text: String) -> String {
+        let options = [
+            ("add its root to the configuration's trust", "give its root's certificate with --ca"),
+            ("serverName sets the expected one", "--server-name sets the expected one"),
+            ("give its passphrase", "decrypt it first: openssl pkey -in FILE -out FILE"),
+            ("raise the configuration's mtu", "raise --mtu"),
+            ("set the client configuration's identity", "its option is --certificate"),
+            ("set the configuration's identity", "give --certificate"),
+            ("give the server's DNS name or IP address, or choose insecureIgnoreServerName", "give --server-name"),
+        ]
+        return options.reduce(text) { $0.replacing($1.0, with: $1.1) }
     }
 
     private static func exitStatus(for error: any Error) -> ExitCode {

@@ -9,6 +9,9 @@ public func preSharedKey(argument: String) throws -> DtlsPreSharedKey {
     guard let colon = argument.firstIndex(of: ":") else {
         throw ValidationError("--psk wants IDENTITY:KEY (or IDENTITY:hex:DIGITS), and there is no colon in its value")
     }
+    guard colon != argument.startIndex else {
+        throw ValidationError("--psk wants IDENTITY:KEY, and nothing stands before the colon")
+    }
     let identity = Array(argument[..<colon].utf8)
     let text = argument[argument.index(after: colon)...]
     let key: [UInt8]

@@ -133,6 +133,7 @@ struct DtlsClientCommand: ExampleCommand {
 
     func run() async throws {
         let context = try context()
+        try sessionFile?.check()
         let session = try sessionFile?.load()
         let client = try await DtlsClient.bind()
         let signals = terminationSignals()

@@ -16,6 +16,15 @@ struct SessionFile {
 
     let path: String
 
+    /// Finds out, before there is anything to keep, whether the session could be kept.
+    func check() throws {
+        var temporary = Array("\(path).XXXXXX".utf8CString)
+        let descriptor = mkstemp(&temporary)
+        guard descriptor >= 0 else { throw failure("written") }
+        close(descriptor)
+        unlink(temporary)
+    }
+
     /// The session in the file. Nil, with a remark, when it has expired; nil without one when there is none yet.
     func load() throws -> DtlsSession? {
         guard let contents = try read(), contents.count > 0 else { return nil }

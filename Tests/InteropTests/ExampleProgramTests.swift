@@ -192,6 +192,7 @@ final class ExampleProgramTests: XCTestCase {
                 ("dtls-echo-server", ["--port", "0", "--psk", "no colon"]),
                 ("dtls-echo-server", Self.psk + ["--port", "0", "--ciphers", "NO-SUCH-SUITE"]),
                 ("dtls-client", ["127.0.0.1"]),
+                ("dtls-client", ["127.0.0.1", "9", "--psk", ":no identity", "--message", "hello"]),
                 ("dtls-client", ["127.0.0.1", "9"] + Self.psk + ["--message-hex", "123"]),
                 ("dtls-client", ["127.0.0.1", "9"] + Self.psk + ["--security-level", "6", "--message", "hello"]),
             ]
@@ -218,6 +219,32 @@ final class ExampleProgramTests: XCTestCase {
             }
             let client = ["127.0.0.1", "9", "--message", "hello"]
             try await Self.expectFailure(peers, "dtls-client", client + ["--ca", missing], status: 1)
+            let session = peers.directory.appendingPathComponent("missing/session").path
+            let text = try await Self.expectFailure(
+                peers,
+                "dtls-client",
+                client + Self.psk + ["--resume", session],
+                status: 1
+            )
+            XCTAssertTrue(text.contains(session), "not noticed before the handshake: \(text)")
+        }
+    }
+
+    /// The library's advice names its own settings; that of a program names its options.
+    func testAdviceNamesOptions() async throws {
+        try await withDeadline { peers in
+            let ours = try peers.selfSigned("server")
+            let other = try peers.selfSigned("other")
+            let files = ["--certificate", ours.certificateFile, "--private-key", ours.privateKeyFile]
+            let (_, address) = try await peers.startEchoServer(files)
+            let target = [address.host, "\(address.port)", "--message", "hello"]
+            for (arguments, option) in [
+                (["--ca", other.certificateFile], "--ca"),
+                (["--ca", ours.certificateFile, "--server-name", "elsewhere.example"], "--server-name"),
+            ] {
+                let text = try await Self.expectFailure(peers, "dtls-client", target + arguments, status: 1)
+                XCTAssertTrue(text.contains(option), text)
+            }
         }
     }
 
@@ -246,12 +273,15 @@ final class ExampleProgramTests: XCTestCase {
     }
 
     /// A failure is one line on standard error that begins with the program's name, and nothing on standard output.
+    ///
+    /// - Returns: That line.
+    @discardableResult
     private static func expectFailure(
         _ peers: Peers,
         _ program: String,
         _ arguments: [String],
         status expected: Int32
-    ) async throws {
+    ) async throws -> String {
         let process = try peers.startExample(program, arguments)
         let status = try await process.waitForExit()
         XCTAssertEqual(status, expected, process.description)
@@ -259,5 +289,6 @@ final class ExampleProgramTests: XCTestCase {
         XCTAssertEqual(lines.count, 2, process.description)
         XCTAssertTrue(lines.first?.hasPrefix("\(program): ") ?? false, process.description)
         XCTAssertEqual(process.output.standardOutputText, "", process.description)
+        return String(lines.first ?? "")
     }
 }

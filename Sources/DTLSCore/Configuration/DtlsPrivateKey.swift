@@ -75,16 +75,19 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
         let pointer = (try? result.get()) ?? nil
         guard let pointer else {
             let name = source.sanitized()
-            let message =
-                if passphraseWasAsked, passphrase == nil {
-                    "the private key in \(name) is encrypted"
-                } else if passphrase != nil {
-                    "the private key in \(name) cannot be read with this passphrase"
-                } else {
-                    "\(name) holds no private key that OpenSSL can read"
-                }
-            let hint = passphraseWasAsked && passphrase == nil ? "give its passphrase" : nil
-            throw OpenSSLErrorQueue.error(.invalidPrivateKey, phase: .configuration, message, hint: hint)
+            if passphraseWasAsked, passphrase == nil {
+                // What OpenSSL says of a passphrase that there is not is only noise.
+                OpenSSLErrorQueue.clear()
+                let message = "the private key in \(name) is encrypted"
+                throw DtlsError(.invalidPrivateKey, phase: .configuration, message, hint: "give its passphrase")
+            }
+            throw OpenSSLErrorQueue.error(
+                .invalidPrivateKey,
+                phase: .configuration,
+                passphrase == nil
+                    ? "\(name) holds no private key that OpenSSL can read"
+                    : "the private key in \(name) cannot be read with this passphrase"
+            )
         }
         OpenSSLErrorQueue.clear()
         return DtlsPrivateKey(OwnedPrivateKey(takingOwnershipOf: pointer))
