@@ -113,7 +113,7 @@ let package = Package(
         ),
         .testTarget(
             name: "InteropTests",
-            dependencies: ["DTLS", "dtls-hello", "dtls-echo-server", "dtls-client"],
+            dependencies: ["DTLS", "DTLSTestKit", "dtls-hello", "dtls-echo-server", "dtls-client"],
             swiftSettings: settings
         ),
     ],

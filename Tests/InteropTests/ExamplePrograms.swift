@@ -4,7 +4,11 @@ import XCTest
 
 extension Peers {
     /// Starts one of this package's example programs.
-    func startExample(_ name: String, _ arguments: [String]) throws -> PeerProcess {
+    func startExample(
+        _ name: String,
+        _ arguments: [String],
+        environment: [String: String] = [:]
+    ) throws -> PeerProcess {
         let bundle = Bundle(for: ExampleProgramTests.self).bundleURL
         let tests = URL(fileURLWithPath: CommandLine.arguments[0])
         // The test bundle lies beside the programs; on Linux the bundle is the program that runs the tests.
@@ -13,15 +17,17 @@ extension Peers {
         guard let path = paths.first(where: FileManager.default.isExecutableFile(atPath:)) else {
             throw PeerFailure(description: "\(name) is not at any of \(paths)")
         }
-        return try start(path, arguments)
+        return try start(path, arguments, environment: environment)
     }
 
     /// Starts `dtls-echo-server` on a port of its choice and returns when it listens.
     func startEchoServer(
         at host: String = "127.0.0.1",
-        _ options: [String]
+        _ options: [String],
+        environment: [String: String] = [:]
     ) async throws -> (peer: PeerProcess, address: DtlsAddress) {
-        let server = try startExample("dtls-echo-server", ["--port", "0", "--host", host] + options)
+        let arguments = ["--port", "0", "--host", host] + options
+        let server = try startExample("dtls-echo-server", arguments, environment: environment)
         let prefix = "listening on "
         try await server.wait(until: "it said where it listens") { $0.standardOutput.contains(UInt8(ascii: "\n")) }
         let line = server.output.standardOutputText.prefix { $0 != "\n" }

@@ -41,7 +41,7 @@ final class PeerProcess: @unchecked Sendable {
     private let transcript = Transcript()
 
     /// Starts the program at `path`.
-    init(path: String, arguments: [String]) throws {
+    init(path: String, arguments: [String], environment: [String: String] = [:]) throws {
         Self.ignoreBrokenPipes
         name = URL(fileURLWithPath: path).lastPathComponent
         self.arguments = arguments
@@ -49,6 +49,9 @@ final class PeerProcess: @unchecked Sendable {
         let errors = Pipe()
         process.executableURL = URL(fileURLWithPath: path)
         process.arguments = arguments
+        if !environment.isEmpty {
+            process.environment = ProcessInfo.processInfo.environment.merging(environment) { $1 }
+        }
         process.standardInput = input
         process.standardOutput = output
         process.standardError = errors

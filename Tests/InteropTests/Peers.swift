@@ -13,10 +13,14 @@ final class Peers: Sendable, CustomStringConvertible {
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("swift-dtls-interop-\(UUID())")
     }
 
-    /// Starts a program: a name to be found on the PATH, or a path.
-    func start(_ program: String, _ arguments: [String]) throws -> PeerProcess {
+    /// Starts a program: a name to be found on the PATH, or a path. It has this process's environment, and `environment` beside.
+    func start(
+        _ program: String,
+        _ arguments: [String],
+        environment: [String: String] = [:]
+    ) throws -> PeerProcess {
         let path = program.contains("/") ? program : try PeerPrograms.path(of: program)
-        let peer = try PeerProcess(path: path, arguments: arguments)
+        let peer = try PeerProcess(path: path, arguments: arguments, environment: environment)
         running.withLock { $0.append(peer) }
         return peer
     }

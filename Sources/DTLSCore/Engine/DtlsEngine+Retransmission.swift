@@ -20,8 +20,43 @@ extension DtlsEngine {
         statistics.roundTrip = roundTrip
     }
 
-    func retransmit() {
-        if case .failed = records.perform(.handleTimeout) { failByTime() }
+    func retransmit(now: ContinuousClock.Instant) {
+        switch records.perform(.handleTimeout) {
+        case .failed:
+            failByTime()
+        case .waits:
+            if let overdueDeadline, now >= overdueDeadline { repeatOverdueFlight(now: now) }
+        case .done, .waitsForVerdict, .closedByPeer, .emptyRecord:
+            break
+        }
+    }
+
+    /// Does what OpenSSL's timer ought to have done, had the wall clock not been set back.
+    ///
+    /// The copies are exact ones. They repair the loss of the flight itself. Where its answer was lost, the peer's timer has to, which is all
+    /// that it can: OpenSSL has no call that makes a timer expire.
+    private func repeatOverdueFlight(now: ContinuousClock.Instant) {
+        bio.repeatFlight()
+        let wait = callbacks.beginWait(after: callbacks.wait)
+        timedWait = callbacks.waits
+        overdueDeadline = now + .microseconds(Int64(wait))
+    }
+
+    /// Finds out when OpenSSL's timer expires next, and when it is overdue.
+    func scheduleRetransmission(now: ContinuousClock.Instant) {
+        guard lifecycle.isHandshaking, question == nil, let delay = records.retransmissionDelay else {
+            retransmissionDeadline = nil
+            overdueDeadline = nil
+            return
+        }
+        if overdueDeadline == nil || timedWait != callbacks.waits {
+            timedWait = callbacks.waits
+            // Twice the wait: OpenSSL began to count somewhat after `now`.
+            let wait = Duration.microseconds(Int64(callbacks.wait))
+            overdueDeadline = now + wait + Swift.max(wait, .milliseconds(500))
+        }
+        // A wall clock that was set back makes OpenSSL wait for hours.
+        retransmissionDeadline = overdueDeadline.map { Swift.min(now + delay, $0) }
     }
 
     /// Takes note of the flights that OpenSSL has sent again since the last time, because it was told to or because it was read from

@@ -14,9 +14,9 @@ import DequeModule
 /// Bad, repeated, foreign or forged datagrams are no errors: they are dropped and counted in ``statistics``. Every failure that
 /// ends the association comes as ``DtlsEvent/closed(_:)``.
 ///
-/// An engine may be moved between threads but belongs to one at a time. Its deadlines are on the monotonic clock; OpenSSL's own
-/// retransmission timer reads the wall clock, so a clock that jumps can delay a retransmission but never the handshake's
-/// deadline.
+/// An engine may be moved between threads but belongs to one at a time. Its deadlines are on the monotonic clock. OpenSSL's own
+/// retransmission timer reads the wall clock: one that jumps ahead brings a retransmission early, and one that is set back brings it after
+/// twice the wait at the latest, from the engine itself.
 public final class DtlsEngine {
     let context: DtlsEngineContext
     let callbacks: CallbackState
@@ -48,6 +48,10 @@ public final class DtlsEngine {
     var alertDeadline: ContinuousClock.Instant?
     var handshakeDeadline: ContinuousClock.Instant?
     var retransmissionDeadline: ContinuousClock.Instant?
+    /// When OpenSSL's timer must have expired, whatever the wall clock says.
+    var overdueDeadline: ContinuousClock.Instant?
+    /// The wait of OpenSSL's timer that ``overdueDeadline`` is for.
+    var timedWait = 0
     var slices: RecordFilter.Slices = []
     var arranged: [UInt8] = []
     var inbound = DatagramQueue()
@@ -241,7 +245,7 @@ extension DtlsEngine {
         } else if let deadline = alertDeadline, question == nil, now >= deadline {
             failByHeldAlert()
         } else if let deadline = retransmissionDeadline, now >= deadline {
-            retransmit()
+            retransmit(now: now)
         }
         finishInput(now: now)
     }
@@ -334,13 +338,7 @@ extension DtlsEngine {
         if bio.hasWritten, let last = bio.highestSequenceNumber { meter.sent(upTo: last, at: now) }
         bio.endFlight()
         collectFromCallbacks()
-        guard lifecycle.isHandshaking, question == nil, let delay = records.retransmissionDelay else {
-            retransmissionDeadline = nil
-            return
-        }
-        // A wall clock that was set back would make OpenSSL wait for hours.
-        let longest = Duration.seconds(60)
-        retransmissionDeadline = now + Swift.min(delay, longest)
+        scheduleRetransmission(now: now)
     }
 
     /// Ends the association, once.

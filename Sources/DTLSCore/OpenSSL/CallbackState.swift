@@ -36,6 +36,10 @@ final class CallbackState {
     var timeouts = 0
     /// How often it has since the flight under way was first sent.
     var timeoutsOfFlight = 0
+    /// How long the wait lasts that OpenSSL's timer is at, in microseconds.
+    var wait: UInt32 = 0
+    /// How many waits have begun.
+    var waits = 0
     /// How long the path takes there and back, where it is known.
     var roundTrip: Duration?
     /// The own identity: the configuration's, or the one chosen for this peer.
@@ -65,6 +69,24 @@ final class CallbackState {
     init(context: DtlsEngineContext) {
         self.context = context
         identity = context.configuration.identity
+    }
+
+    /// Begins the wait that follows one of `previous` microseconds (0: a flight's first), and returns how long it lasts.
+    func beginWait(after previous: UInt32) -> UInt32 {
+        if previous > 0 {
+            timeouts += 1
+            timeoutsOfFlight += 1
+        } else {
+            timeoutsOfFlight = 0
+        }
+        let policy = context.configuration.retransmission
+        wait = policy.timeout(after: previous, roundTrip: roundTrip)
+        waits += 1
+        guard policy.jitter > 0 else { return wait }
+        let varied = Double(wait) * Double.random(in: (1 - policy.jitter)...(1 + policy.jitter))
+        // Below 15 ms OpenSSL takes a timer for expired.
+        wait = UInt32(clamping: Int64(Swift.max(varied, 16_000)))
+        return wait
     }
 
     /// The index of the ex_data slot that holds it.

@@ -23,18 +23,7 @@ func installCallbacks(on context: OpaquePointer, role: DtlsRole, preSharedKeys: 
 /// `DTLS_timer_cb`: the next wait in microseconds, after one of `previous`.
 func retransmissionTimer(_ ssl: OpaquePointer?, _ previous: UInt32) -> UInt32 {
     guard let state = CallbackState.of(ssl) else { return previous == 0 ? 1_000_000 : previous }
-    if previous > 0 {
-        state.timeouts += 1
-        state.timeoutsOfFlight += 1
-    } else {
-        state.timeoutsOfFlight = 0
-    }
-    let policy = state.context.configuration.retransmission
-    let plain = policy.timeout(after: previous, roundTrip: state.roundTrip)
-    guard policy.jitter > 0 else { return plain }
-    let varied = Double(plain) * Double.random(in: (1 - policy.jitter)...(1 + policy.jitter))
-    // Below 15 ms OpenSSL takes a timer for expired.
-    return UInt32(clamping: Int64(Swift.max(varied, 16_000)))
+    return state.beginWait(after: previous)
 }
 
 private func clientPreSharedKey(
