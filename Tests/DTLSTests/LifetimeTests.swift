@@ -1,5 +1,5 @@
 import DTLSCore
-import Dispatch
+import Foundation
 import XCTest
 
 @testable import DTLS
@@ -165,30 +165,65 @@ final class LifetimeTests: XCTestCase {
                 logger: nil
             )
             let target = ConnectTarget(context: try .preSharedKey(), serverName: nil)
-            let closedWhileHeld = try await onThread {
-                let count = Lock(0)
-                for _ in 0..<300 {
-                    let association = try endpoint.association(with: silent.address, target: target, timeout: nil)
-                    let threads = Lock(0)
-                    DispatchQueue.concurrentPerform(iterations: 2) { index in
-                        guard association.hold() else { return }
-                        threads.withLock { $0 += 1 }
-                        while threads.withLock({ $0 }) < 2 {}
-                        // The hold of the one who began.
-                        if index == 0 { association.release() }
-                        repeat {
-                            if (0..<20).contains(where: { _ in association.closeReason != nil }) {
-                                count.withLock { $0 += 1 }
+            let closedWhileHeld = Lock(0)
+            for _ in 0..<300 {
+                let association = try endpoint.association(with: silent.address, target: target, timeout: nil)
+                let (holds, others) = (Lock(0), Rendezvous(of: 2))
+                await withTaskGroup { group in
+                    for index in 0..<2 {
+                        group.addTask {
+                            await onThreadOfItsOwn {
+                                let isHeld = association.hold()
+                                if isHeld { holds.withLock { $0 += 1 } }
+                                others.wait()
+                                guard isHeld else { return }
+                                // The hold of the one who began.
+                                if index == 0 { association.release() }
+                                // It ends when both have let go at once, or when they never did.
+                                for _ in 0..<200 {
+                                    if (0..<20).contains(where: { _ in association.closeReason != nil }) {
+                                        closedWhileHeld.withLock { $0 += 1 }
+                                    }
+                                    association.release()
+                                    guard association.hold() else { return }
+                                }
+                                association.release()
                             }
-                            association.release()
-                        } while association.hold()
+                        }
                     }
                 }
-                return count.withLock { $0 }
+                XCTAssertEqual(holds.withLock { $0 }, 2)
+                XCTAssertNotNil(association.closeReason, "nobody holds it any more")
             }
-            XCTAssertEqual(closedWhileHeld, 0, "closed under the one who had just joined")
+            XCTAssertEqual(closedWhileHeld.withLock { $0 }, 0, "closed under the one who had just joined")
             endpoint.close()
             await endpoint.loop.waitUntilEnded()
+        }
+    }
+}
+
+/// Where threads wait for each other, asleep, so that they go on at once.
+private final class Rendezvous: Sendable {
+    private let condition = NSCondition()
+    private let missing: Lock<Int>
+
+    init(of count: Int) { missing = Lock(count) }
+
+    func wait() {
+        condition.lock()
+        defer { condition.unlock() }
+        missing.withLock { $0 -= 1 }
+        condition.broadcast()
+        while missing.withLock({ $0 }) > 0 { condition.wait() }
+    }
+}
+
+/// Runs `body` on a thread that no other work waits for.
+private func onThreadOfItsOwn(_ body: @escaping @Sendable () -> Void) async {
+    await withCheckedContinuation { continuation in
+        Thread.detachNewThread {
+            body()
+            continuation.resume()
         }
     }
 }
