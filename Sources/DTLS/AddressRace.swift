@@ -1,12 +1,21 @@
-/// Tries several addresses of one name, each a little after the one before, until one succeeds (in the manner of RFC 8305).
+/// Tries several addresses of one name until one succeeds (in the manner of RFC 8305): each a little after the one before, or as soon as an
+/// earlier one has failed.
 struct AddressRace {
     /// What RFC 8305 §8 calls the connection attempt delay.
     static let delay = Duration.milliseconds(300)
 
     private let addresses: [DtlsAddress]
+    private let delay: Duration
 
-    init(_ addresses: [DtlsAddress]) {
+    init(_ addresses: [DtlsAddress], delay: Duration = Self.delay) {
         self.addresses = addresses
+        self.delay = delay
+    }
+
+    private enum Event {
+        case ended(Int, Result<DtlsConnection, DtlsError>)
+        /// The address of this index has waited long enough for those before it.
+        case due(Int)
     }
 
     /// Returns what the first success returned, or throws what the first address threw.
@@ -18,35 +27,50 @@ struct AddressRace {
         }
         if addresses.count == 1 { return try await connect(first) }
         let result = await withTaskGroup(
-            of: (Int, Result<DtlsConnection, DtlsError>).self,
+            of: Event.self,
             returning: Result<DtlsConnection, DtlsError>.self
         ) { group in
-            for (index, address) in addresses.enumerated() {
+            var running = 0
+            var next = 0
+            func tryNext() {
+                // A wait that was cancelled has ended too.
+                guard next < addresses.count, !Task.isCancelled || next == 0 else { return }
+                let index = next
+                let address = addresses[index]
+                let delay = self.delay
+                next += 1
+                running += 1
                 group.addTask {
                     do throws(DtlsError) {
-                        if index > 0 {
-                            // Cancelled when another address was faster.
-                            try? await Task.sleep(for: Self.delay * index)
-                            if Task.isCancelled {
-                                throw DtlsError(.cancelled, phase: .handshake, "the task was cancelled")
-                            }
-                        }
-                        return (index, .success(try await connect(address)))
+                        return .ended(index, .success(try await connect(address)))
                     } catch {
-                        return (index, .failure(error))
+                        return .ended(index, .failure(error))
                     }
                 }
-            }
-            var failures: [Int: DtlsError] = [:]
-            while let (index, result) = await group.next() {
-                switch result {
-                case .success:
-                    group.cancelAll()
-                    return result
-                case .failure(let error):
-                    failures[index] = error
+                guard next < addresses.count else { return }
+                group.addTask {
+                    try? await Task.sleep(for: delay)
+                    return .due(index + 1)
                 }
             }
+            tryNext()
+            var failures: [Int: DtlsError] = [:]
+            while running > 0, let event = await group.next() {
+                switch event {
+                case .ended(_, .success(let connection)):
+                    group.cancelAll()
+                    return .success(connection)
+                case .ended(let index, .failure(let error)):
+                    failures[index] = error
+                    running -= 1
+                    tryNext()
+                case .due(let index):
+                    // Unless it was tried before, when another one had failed.
+                    if index == next { tryNext() }
+                }
+            }
+            // What still waits has nothing to wait for.
+            group.cancelAll()
             return .failure(failures[0] ?? ClientEndpoint.closed)
         }
         return try result.get()

@@ -73,8 +73,8 @@ public final class DtlsClient: Sendable {
 
     /// Connects to a server by name or address.
     ///
-    /// The name is looked up; when it has several addresses, the next one is tried along with the ones before after 300 milliseconds,
-    /// and the first to answer wins.
+    /// The name is looked up; when it has several addresses, the next one is tried along with the ones before after 300 milliseconds, or at
+    /// once when one before has failed, and the first to answer wins.
     ///
     /// A second call for the same peer, context and server name returns the connection that is there, or joins its handshake.
     ///

@@ -50,6 +50,70 @@ final class ClientNameTests: XCTestCase {
         }
     }
 
+    /// What is refused at once holds nobody up: the wait for the next address would outlast the test.
+    func testTheNextAddressIsTriedAtOnceWhenOneHasFailed() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let client = try await DtlsClient.onLoopback()
+            let context = try DtlsClientContext.preSharedKey()
+            let refused = try (1...2).map { try DtlsAddress(ipAddress: "127.0.0.1", port: $0) }
+            let tried = Lock<[DtlsAddress]>([])
+            let race = AddressRace(refused + [server.localAddress], delay: .seconds(3_600))
+            let connection = try await race.run { address throws(DtlsError) in
+                tried.withLock { $0.append(address) }
+                if refused.contains(address) { throw DtlsError(.peerUnreachable, "at port \(address.port)") }
+                return try await client.connect(to: address, context: context)
+            }
+            XCTAssertEqual(connection.peerAddress, server.localAddress)
+            XCTAssertEqual(tried.withLock { $0 }, refused + [server.localAddress], "each once, in order")
+            await client.close()
+            await server.close()
+        }
+    }
+
+    /// One that is merely slow is given its time.
+    func testTheNextAddressWaitsForOneThatIsSilent() async throws {
+        try await withDeadline {
+            let (silent, next) = (try RawSocket(), try RawSocket())
+            let client = try await DtlsClient.onLoopback()
+            let context = try DtlsClientContext.preSharedKey(nil, .eager)
+            let tried = Lock(0)
+            let race = AddressRace([silent.address, next.address], delay: .seconds(3_600))
+            let connecting = Task {
+                try await race.run { address throws(DtlsError) in
+                    tried.withLock { $0 += 1 }
+                    return try await client.connect(to: address, context: context)
+                }
+            }
+            // The hello came three times, and still nobody else was asked.
+            for _ in 0..<3 { _ = try await silent.receive() }
+            XCTAssertEqual(tried.withLock { $0 }, 1)
+            connecting.cancel()
+            let error = await failure { try await connecting.value }
+            XCTAssertEqual(error?.code, .cancelled)
+            XCTAssertEqual(tried.withLock { $0 }, 1, "a cancelled race tries nobody")
+            await client.close()
+        }
+    }
+
+    #if os(Linux)
+        /// Without an error queue an unconnected socket is told nothing.
+        func testTheNextAddressIsTriedAtOnceWhenAPortIsClosed() async throws {
+            try await withDeadline {
+                let server = try await DtlsServer.onLoopback()
+                let client = try await DtlsClient.onLoopback()
+                let context = try DtlsClientContext.preSharedKey()
+                let race = AddressRace([try closedPort("127.0.0.1"), server.localAddress], delay: .seconds(3_600))
+                let connection = try await race.run { address throws(DtlsError) in
+                    try await client.connect(to: address, context: context)
+                }
+                XCTAssertEqual(connection.peerAddress, server.localAddress)
+                await client.close()
+                await server.close()
+            }
+        }
+    #endif
+
     func testWhenEveryAddressFailsTheFirstOnesErrorIsThrown() async throws {
         try await withDeadline {
             let addresses = try (1...3).map { try DtlsAddress(ipAddress: "127.0.0.1", port: $0) }

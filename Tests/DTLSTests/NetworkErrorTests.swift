@@ -274,7 +274,7 @@ final class NetworkErrorTests: XCTestCase {
 // MARK: - Helpers
 
 /// An address at which nobody listens.
-private func closedPort(_ host: String) throws -> DtlsAddress { try RawSocket(host: host).address }
+func closedPort(_ host: String) throws -> DtlsAddress { try RawSocket(host: host).address }
 
 func isReadable(_ descriptor: Int32, within milliseconds: Int32 = 0) -> Bool {
     var request = pollfd(fd: descriptor, events: Int16(POLLIN), revents: 0)
