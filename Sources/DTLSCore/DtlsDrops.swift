@@ -47,6 +47,12 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     /// A fragment of a message that was given up before it was whole, because no more is kept.
     public static let reassemblyLimit = Self(kind: .reassemblyLimit)
 
+    // MARK: Records, by OpenSSL
+
+    /// Sealed, and not opened: forged, a copy of one that came before, too old, or without consequence, as a repeated Finished or a warning is.
+    /// One that came too early is counted when the handshake is finished.
+    public static let unopenedRecord = Self(kind: .unopenedRecord)
+
     // MARK: Queues
 
     /// A datagram that came while the handshake waited for the application, more than are kept.
@@ -65,6 +71,7 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
             draining
         case malformedRecord, clearRecordWhenOpen, clearAlert, clearData, improperHandshakeMessage, improperSealedRecord
         case undersizedRecord, earlyRecordLimit, reassemblyLimit
+        case unopenedRecord
         case waitingForApplication, receiveQueueFull, sendQueueFull
     }
 }

@@ -14,6 +14,7 @@ extension DtlsEngine {
             if lifecycle.isHandshaking, let overhead = callbacks.sealedOverhead(of: records.cipher) {
                 filter.minimumSealedLength = overhead
             }
+            filter.hasKeysOfPeer = records.hasKeysOfPeer
             findings = filter.sift(
                 datagram,
                 isOpen: lifecycle.isOpen,
@@ -69,10 +70,20 @@ extension DtlsEngine {
             if lifecycle.isOpen { readAll(largest: bytes.count) }
             if question != nil { bio.forEachUnread { holdRest($0) } }
         }
-        if hasSealed, lifecycle.isHandshaking, context.role == .server, callbacks.preSharedKeyWasUsed {
+        if lifecycle.isOpen { countUnopenedRecords() }
+        // Before the ChangeCipherSpec, which may have been lost, OpenSSL keeps them.
+        if hasSealed, lifecycle.isHandshaking, context.role == .server, callbacks.preSharedKeyWasUsed,
+            records.hasKeysOfPeer
+        {
             unusableSealedRecords += 1
         }
         return false
+    }
+
+    /// Takes note of the sealed records that OpenSSL has dropped without a word. All were its to open by now, the Finished among them.
+    private func countUnopenedRecords() {
+        let opened = 1 + statistics.payloadsReceived + emptyRecords
+        statistics.drops[.unopenedRecord] = Swift.max(0, filter.sealedRecords - opened)
     }
 
     /// Reads until OpenSSL has no more: a datagram may hold several records, and each is a payload of its own.
@@ -92,6 +103,7 @@ extension DtlsEngine {
             }
             switch outcome {
             case .emptyRecord, .done:
+                emptyRecords += 1
                 continue
             case .waits, .waitsForVerdict:
                 return

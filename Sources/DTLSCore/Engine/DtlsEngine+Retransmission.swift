@@ -68,8 +68,12 @@ extension DtlsEngine {
         statistics.retransmissions += fresh
         filter.renewEarlyRecords()
         let policy = context.configuration.retransmission
-        if unusableSealedRecords >= 2 {
-            // The client's Finished came, again and again, and does not open: the keys differ.
+        if unusableSealedRecords > waitsWithUnusableRecords.counted {
+            waitsWithUnusableRecords = (unusableSealedRecords, waitsWithUnusableRecords.waits + 1)
+        }
+        if waitsWithUnusableRecords.waits >= 3 {
+            // The client's Finished came, again and again, and does not open: the keys differ. Of forged ones there may be any number at any
+            // time, but in three waits the client has sent its own again, and that would have opened.
             failByWrongKey()
         } else if callbacks.timeoutsOfFlight > policy.maximumAttempts {
             failByTime()

@@ -36,6 +36,10 @@ public final class DtlsEngine {
     var heldDatagrams: [HeldDatagram] = []
     /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could not open.
     var unusableSealedRecords = 0
+    /// How many of them there were when the timer expired last, and in how many waits there were any.
+    var waitsWithUnusableRecords = (counted: 0, waits: 0)
+    /// Sealed records that held nothing but were opened.
+    var emptyRecords = 0
     /// The last that was said of a peer that has not answered yet.
     var unreachable: DtlsError?
     var meter: RoundTripMeter

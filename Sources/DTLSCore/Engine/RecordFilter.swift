@@ -12,9 +12,15 @@ struct RecordFilter {
     /// The shortest encrypted record that can be authentic: explicit nonce (or IV) and tag.
     var minimumSealedLength = 16
 
+    /// Whether OpenSSL reads sealed records by now, and keeps none: it has had the peer's ChangeCipherSpec and waits for the Finished.
+    var hasKeysOfPeer = false
+
     private let role: DtlsRole
     private let takesCertificates: Bool
     private var earlyRecords = 0
+
+    /// How many sealed records have passed.
+    private(set) var sealedRecords = 0
 
     /// - Parameters:
     ///   - role: Whose side this is.
@@ -33,6 +39,7 @@ struct RecordFilter {
     /// What ``sift(_:isOpen:into:counting:)`` found.
     struct Findings {
         var hasHandshake = false
+        /// Whether there is a sealed message of the handshake: a Finished.
         var hasSealed = false
     }
 
@@ -171,10 +178,13 @@ struct RecordFilter {
             return .improperSealedRecord
         }
         if !isOpen {
-            guard earlyRecords < Self.maximumEarlyRecords else { return .earlyRecordLimit }
-            earlyRecords += 1
-            findings.hasSealed = true
+            if !hasKeysOfPeer {
+                guard earlyRecords < Self.maximumEarlyRecords else { return .earlyRecordLimit }
+                earlyRecords += 1
+            }
+            if header.contentType == ContentType.handshake { findings.hasSealed = true }
         }
+        sealedRecords += 1
         return nil
     }
 

@@ -111,6 +111,12 @@ struct AttachedRecords: ~Copyable {
         SSL_get_pending_cipher(pointer) ?? SSL_get_current_cipher(pointer)
     }
 
+    /// Whether the handshake has come to the peer's ChangeCipherSpec and waits for the Finished behind it.
+    var hasKeysOfPeer: Bool {
+        let state = SSL_get_state(pointer)
+        return state == TLS_ST_SR_CHANGE || state == TLS_ST_CR_CHANGE
+    }
+
     deinit {
         // A peer that vanished must not make OpenSSL throw the session away.
         SSL_set_shutdown(pointer, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN)
