@@ -125,6 +125,26 @@ final class PreSharedKeyTests: XCTestCase {
         }
     }
 
+    /// A Finished that comes before its ChangeCipherSpec, time and again, says nothing about the key: OpenSSL keeps it unread.
+    func testAChangeCipherSpecThatIsLostIsNotTakenForAWrongKey() throws {
+        var options = try PairOptions.preSharedKey()
+        options.retransmission = .quick
+        options.retransmission.doublesSmallFlights = false
+        options.usesGate = false
+        let pair = try EnginePair(options)
+        var lost = 0
+        pair.rewriteToServer = { datagram in
+            let records = RecordDump.parse(datagram) ?? []
+            guard lost < 5, records.contains(where: { $0.contentType == 20 }) else { return datagram }
+            lost += 1
+            return records.filter { $0.contentType != 20 }.flatMap(\.bytes)
+        }
+        pair.start()
+        XCTAssertTrue(try pair.run { pair.isOpen || !pair.client.ends.isEmpty }, pair.story)
+        XCTAssertEqual(lost, 5)
+        try pair.assertEchoes()
+    }
+
     /// A stranger cannot tell an unknown identity from a wrong key (RFC 4279 §2).
     func testAnUnknownIdentityLooksLikeAWrongKey() throws {
         func seenByTheClient(_ key: DtlsPreSharedKey) throws -> [String] {
