@@ -112,6 +112,23 @@ final class EngineTimingTests: XCTestCase {
         XCTAssertEqual(pair.client.sent.count, 13)
     }
 
+    /// The last wait may end while OpenSSL reads somebody's junk. It is the end of the handshake's time all the same.
+    func testOpenSSLsOwnLimitWhileJunkArrives() throws {
+        var options = try PairOptions.preSharedKey()
+        options.retransmission = .quick
+        let client = try EnginePair(options).client
+        client.start()
+        let clock = ContinuousClock()
+        let end = clock.now + .seconds(20)
+        let junk = RecordDump(contentType: 20, body: [1]).bytes
+        while client.ends.isEmpty, clock.now < end {
+            // Nobody looks at the engine's deadline.
+            client.receive(junk)
+            Thread.sleep(forTimeInterval: 0.001)
+        }
+        XCTAssertEqual(client.failure?.code, .handshakeTimedOut)
+    }
+
     /// The waits grow by the factor up to the cap, and never fall below what OpenSSL can tell from nothing.
     func testPolicyArithmetic() {
         var policy = DtlsRetransmissionPolicy()

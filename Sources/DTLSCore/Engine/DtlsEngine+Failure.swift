@@ -6,6 +6,8 @@ extension DtlsEngine {
     /// Ends the handshake with what OpenSSL said.
     func failHandshake(_ errors: [DtlsOpenSSLError]) {
         let reasons = Set(errors.map { ERR_GET_REASON(UInt($0.code)) })
+        // OpenSSL looks at its timer when it reads, too.
+        if reasons.contains(SSL_R_READ_TIMEOUT_EXPIRED) { return failByTime() }
         let verdict = callbacks.verdict
         var code = DtlsError.Code.handshakeFailed
         var message = "the handshake failed"
