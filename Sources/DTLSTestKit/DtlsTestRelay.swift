@@ -83,6 +83,7 @@ public final class DtlsTestRelay: Sendable {
         private var sources: [any DispatchSourceProtocol] = []
         private let timer: any DispatchSourceTimer
         private var isEnded = false
+        private var ended = (toServer: DtlsLinkCounts(), toClient: DtlsLinkCounts())
 
         private static let maximumPaths = 1_024
 
@@ -126,6 +127,9 @@ public final class DtlsTestRelay: Sendable {
         }
 
         func end() {
+            guard !isEnded else { return }
+            // Asked for afterwards, too.
+            ended = counts
             isEnded = true
             for source in sources { source.cancel() }
             sources = []
@@ -141,7 +145,7 @@ public final class DtlsTestRelay: Sendable {
         }
 
         var counts: (toServer: DtlsLinkCounts, toClient: DtlsLinkCounts) {
-            paths.values.reduce(into: (DtlsLinkCounts(), DtlsLinkCounts())) { sum, path in
+            paths.values.reduce(into: ended) { sum, path in
                 sum.0.add(path.toServer.counts)
                 sum.1.add(path.toClient.counts)
             }

@@ -11,6 +11,11 @@ package enum OpenSSLTweaks {
         SSL_set_options(ssl, 1 << 0)
     }
 
+    /// Has a client ask for records of 512 bytes at the most (RFC 6066 §4), doubled for each further `code`, up to 4.
+    package static func askForSmallRecords(_ ssl: OpaquePointer, code: UInt8) throws {
+        guard SSL_set_tlsext_max_fragment_length(ssl, code) == 1 else { throw Failure() }
+    }
+
     /// Lets a side start a renegotiation, which the library never does, and prepares it.
     package static func prepareRenegotiation(_ ssl: OpaquePointer) throws {
         SSL_clear_options(ssl, COpenSSL_SSL_OP_NO_RENEGOTIATION)

@@ -123,7 +123,7 @@ struct EngineSession {
         for record in Wire.records(datagram) where record.count >= Wire.recordHeaderSize && record[1] == 0xFE {
             let body = record[Wire.recordHeaderSize...]
             switch (Int(record[3]) << 8 | Int(record[4]), record[0]) {
-            case (0, 20): if body.elementsEqual([1]) { return .none }
+            case (0, 20): if body.elementsEqual([1]) { demand = .goesOn }
             case (0, 22): if body.count >= Wire.fragmentHeaderSize { return .none }
             case (1, 20...23): if body.count >= 16 { demand = .goesOn }
             default: break

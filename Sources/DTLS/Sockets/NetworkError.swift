@@ -53,6 +53,8 @@ extension NetworkError {
         }
         guard let peer else { return nil }
         let isLocal = report.isLocal != 0
+        // Linux takes a forged message that quotes port 0 for one about this socket; it is about no datagram that was sent.
+        guard isLocal || peer.port != 0 else { return nil }
         self.init(
             peer: peer,
             code: report.error,

@@ -26,10 +26,12 @@ extension UDPSocket {
                 return (.dropped, [])
             }
             let wasEmpty = state.backlog.isEmpty
+            // Nothing else may wake who reads the reports.
+            var news: [BacklogHandler?] = []
             if wasEmpty {
                 let known = state.networkErrors.count
                 let outcome = transmit(bytes, to: address, from: local, &state)
-                let news = state.networkErrors.count > known ? [state.errorHandler] : []
+                if state.networkErrors.count > known { news = [state.errorHandler] }
                 switch outcome {
                 case .value:
                     return (.sent, news)
@@ -41,11 +43,11 @@ extension UDPSocket {
             }
             guard state.backlog.append(bytes, to: address, from: local) else {
                 state.counters.dropped += 1
-                return (.dropped, [])
+                return (.dropped, news)
             }
             state.counters.queued += 1
             state.counters.mostQueued = max(state.counters.mostQueued, state.backlog.count)
-            return (.queued, wasEmpty ? [state.backlogHandler] : [])
+            return (.queued, wasEmpty ? news + [state.backlogHandler] : [])
         }
         for handler in handlers { handler?() }
         return result
@@ -78,7 +80,7 @@ extension UDPSocket {
                 transmit($0, to: oldest.address, from: oldest.local, &state)
             }
             switch outcome {
-            case .wouldBlock: return (.noRoom, nil)
+            case .wouldBlock: return (.noRoom, state.networkErrors.count > known ? state.errorHandler : nil)
             case .failed(let error):
                 let result = failed(error, oldest.bytes.count, to: oldest.address, &state)
                 // Who sent it is not waiting any more, and learns the size by the way of the network's reports.

@@ -25,7 +25,7 @@ extension DtlsEngine {
         bio.mtu = mtu
         bio.forgetFlight()
         // Else OpenSSL would go on with the answer to the question that it asked once.
-        _ = COpenSSL_SSL_set_mtu(records.pointer, bio.handshakeMTU)
+        _ = COpenSSL_SSL_set_mtu(records.pointer, bio.messageMTU)
         if lifecycle.isOpen { measurePayload() }
     }
 

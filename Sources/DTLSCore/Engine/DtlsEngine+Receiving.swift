@@ -37,7 +37,8 @@ extension DtlsEngine {
         guard reassembly?.arrange(datagram, &slices, into: &bytes, counting: &statistics.drops) == true else {
             return deliver(datagram, slices, hasSealed: findings.hasSealed, original: datagram)
         }
-        defer { if lifecycle.isHandshaking { arranged = bytes } }
+        // Small ones are used again.
+        defer { if lifecycle.isHandshaking, bytes.capacity <= Self.maximumHeldBytes { arranged = bytes } }
         return bytes.withUnsafeBytes {
             deliver($0, slices, hasSealed: findings.hasSealed, original: datagram)
         }
@@ -60,13 +61,13 @@ extension DtlsEngine {
                     bytes: Array(bytes),
                     slices: slices,
                     hasSealed: hasSealed,
-                    original: original.map { Array($0) }
+                    original: context.configuration.capture == nil ? nil : original.map { Array($0) }
                 )
             )
             return true
         }
         bio.withInbound(bytes, slices) {
-            if lifecycle.isHandshaking { advance() }
+            advanceThroughAll()
             if lifecycle.isOpen { readAll(largest: bytes.count) }
             if question != nil { bio.forEachUnread { holdRest($0) } }
         }
@@ -78,6 +79,18 @@ extension DtlsEngine {
             unusableSealedRecords += 1
         }
         return false
+    }
+
+    /// Advances the handshake until OpenSSL has read everything, or waits for the application: after a record that it drops it asks to be
+    /// called again, whether there is more or not.
+    private func advanceThroughAll() {
+        // Every pass reads at least one piece.
+        var unread = Int.max
+        while lifecycle.isHandshaking, question == nil, bio.unreadCount < unread {
+            unread = bio.unreadCount
+            advance()
+            if bio.unreadCount == 0 { return }
+        }
     }
 
     /// Takes note of the sealed records that OpenSSL has dropped without a word. All were its to open by now, the Finished among them.

@@ -67,6 +67,7 @@ extension DtlsEngine {
         countedTimeouts = callbacks.timeouts
         statistics.retransmissions += fresh
         filter.renewEarlyRecords()
+        reassembly?.waitExpired(counting: &statistics.drops)
         let policy = context.configuration.retransmission
         if unusableSealedRecords > waitsWithUnusableRecords.counted {
             waitsWithUnusableRecords = (unusableSealedRecords, waitsWithUnusableRecords.waits + 1)

@@ -45,6 +45,8 @@ public final class DtlsEngine {
     var meter: RoundTripMeter
     /// How many of the timer's expiries were looked at.
     var countedTimeouts = 0
+    /// How many of this side's flights were looked at.
+    private var countedFlights = 0
     /// The hello of a server's client, the last time it came.
     var latestHello: (random: [UInt8], sequenceNumber: UInt64)?
     /// How often a hello that came again was answered.
@@ -152,7 +154,12 @@ public final class DtlsEngine {
                 first: (hello?.messageSequence).map { $0 &+ 1 } ?? 0
             )
         }
-        bio = DatagramBIO(mtu: context.configuration.mtu, isIPv6: usesIPv6, numbersInbound: !leavesRecordsAlone)
+        bio = DatagramBIO(
+            mtu: context.configuration.mtu,
+            isIPv6: usesIPv6,
+            numbersInbound: !leavesRecordsAlone,
+            inboundVersion: leavesRecordsAlone || context.configuration.minimumVersion < .v1_2 ? nil : 0xFD
+        )
         bio.firstSequenceNumber = hello?.recordSequenceNumber
         records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
     }
@@ -338,6 +345,10 @@ extension DtlsEngine {
     }
 
     func finishInput(now: ContinuousClock.Instant) {
+        if callbacks.flights != countedFlights {
+            countedFlights = callbacks.flights
+            reassembly?.flightAnswered()
+        }
         countRetransmissions()
         if bio.hasWritten, let last = bio.highestSequenceNumber { meter.sent(upTo: last, at: now) }
         bio.endFlight()

@@ -11,11 +11,14 @@ struct MessageReassembly {
     /// How far ahead of its turn a message may come. OpenSSL's own window.
     static let window: UInt16 = 10
 
-    /// How many messages may be under way.
-    static let maximumMessages = 32
+    /// How many versions of one message are kept that contradict each other.
+    static let maximumForks = 4
 
-    /// OpenSSL reads records of up to 16,384 bytes.
-    private static let maximumFragment = 16_000
+    /// How many fragments of a datagram are looked at. Honest ones have a handful.
+    static let maximumFragments = 64
+
+    /// With its header, no more than the smallest records that a peer may ask for (RFC 6066 §4): OpenSSL drops larger ones then.
+    private static let maximumFragment = 500
 
     /// How many bytes may be kept.
     private let maximumBytes: Int
@@ -23,8 +26,13 @@ struct MessageReassembly {
     /// The message whose turn it is.
     private var next: UInt16
 
-    /// The one touched last stands last.
+    /// The first message of the peer's flight under way.
+    private var firstOfFlight: UInt16
+
     private var partial: [PartialMessage] = []
+
+    /// What is kept, in bytes.
+    private(set) var cost = 0
 
     /// - Parameters:
     ///   - maximumBytes: How many bytes to keep, of all messages together.
@@ -32,15 +40,38 @@ struct MessageReassembly {
     init(maximumBytes: Int, first: UInt16) {
         self.maximumBytes = maximumBytes
         next = first
+        firstOfFlight = first
     }
 
-    /// What is kept, in bytes.
-    var cost: Int { partial.reduce(0) { $0 + $1.cost } }
+    /// Takes note that this side has answered: OpenSSL has acted upon all messages so far.
+    mutating func flightAnswered() {
+        firstOfFlight = next
+    }
+
+    /// Takes note that nothing came of the flight under way in a whole wait.
+    ///
+    /// Its messages pass again when they come again, because OpenSSL may have dropped one unread; it knows those that it has acted upon.
+    /// What nobody has added to in that wait is given up.
+    mutating func waitExpired(counting drops: inout DtlsDrops) {
+        next = firstOfFlight
+        remove(counting: &drops) { $0.isFresh ? 0 : $0.fragmentCount }
+        for index in partial.indices { partial[index].isFresh = false }
+    }
 
     /// Forgets what is kept, at the end of the handshake: what nobody needed was forged.
     mutating func finish(counting drops: inout DtlsDrops) {
-        drops[.improperHandshakeMessage] += partial.reduce(0) { $0 + $1.fragmentCount }
-        partial = []
+        remove(counting: &drops) { $0.fragmentCount }
+    }
+
+    /// Removes those of which `count` finds something to count.
+    private mutating func remove(counting drops: inout DtlsDrops, _ count: (PartialMessage) -> Int) {
+        partial.removeAll { message in
+            let fragments = count(message)
+            guard fragments > 0 else { return false }
+            drops[.improperHandshakeMessage] += fragments
+            cost -= message.cost
+            return true
+        }
     }
 
     /// Replaces the records that `slices` select of a datagram.
@@ -60,6 +91,7 @@ struct MessageReassembly {
         arranged.removeAll(keepingCapacity: true)
         var output = Output(bytes: arranged)
         arranged = []
+        var fragments = 0
         for slice in slices {
             var offset = slice.lowerBound
             while offset < slice.upperBound, let header = RecordHeader(datagram, at: offset) {
@@ -67,7 +99,12 @@ struct MessageReassembly {
                 if header.isClearHandshake {
                     var cursor = offset + RecordHeader.size
                     while let fragment = HandshakeFragment(datagram, at: cursor, end: end) {
-                        take(fragment, in: datagram, version: datagram[offset + 2], &output, &drops)
+                        fragments += 1
+                        if fragments > Self.maximumFragments {
+                            drops[.improperHandshakeMessage] += 1
+                        } else {
+                            take(fragment, in: datagram, version: datagram[offset + 2], &output, &drops)
+                        }
                         cursor = fragment.body.upperBound
                     }
                 } else {
@@ -126,23 +163,42 @@ struct MessageReassembly {
             next &+= 1
             return
         }
-        keep(fragment, in: datagram)
+        keep(fragment, in: datagram, &drops)
         if fragment.messageSequence == next { passNext(&output, &drops) }
-        while partial.count > Self.maximumMessages || cost > maximumBytes {
-            drops[.reassemblyLimit] += partial.removeFirst().fragmentCount
-        }
     }
 
     /// Adds a fragment to all that it agrees with, or else begins anew: which of two that differ is genuine shows when one is whole.
-    private mutating func keep(_ fragment: HandshakeFragment, in datagram: UnsafeRawBufferPointer) {
-        var touched: [PartialMessage] = []
-        partial.removeAll { message in
-            guard message.agrees(with: fragment, in: datagram) else { return false }
-            touched.append(message)
-            return true
+    private mutating func keep(
+        _ fragment: HandshakeFragment,
+        in datagram: UnsafeRawBufferPointer,
+        _ drops: inout DtlsDrops
+    ) {
+        var isKept = false
+        for index in partial.indices where partial[index].agrees(with: fragment, in: datagram) {
+            isKept = true
+            let before = partial[index].cost
+            partial[index].add(fragment, in: datagram)
+            cost += partial[index].cost - before
         }
-        for index in touched.indices { touched[index].add(fragment, in: datagram) }
-        partial += touched.isEmpty ? [PartialMessage(fragment, in: datagram)] : touched
+        if !isKept {
+            let message = PartialMessage(fragment, in: datagram)
+            partial.append(message)
+            cost += message.cost
+            let forks = partial.indices.filter { partial[$0].messageSequence == fragment.messageSequence }
+            if forks.count > Self.maximumForks { giveUp(forks, &drops) }
+        }
+        // What is farthest from its turn first.
+        while cost > maximumBytes, let farthest = partial.map(\.messageSequence).max() {
+            giveUp(partial.indices.filter { partial[$0].messageSequence == farthest }, &drops)
+        }
+    }
+
+    /// Gives up that of which least has come.
+    private mutating func giveUp(_ indices: [Int], _ drops: inout DtlsDrops) {
+        guard let index = indices.min(by: { partial[$0].received < partial[$1].received }) else { return }
+        let message = partial.remove(at: index)
+        cost -= message.cost
+        drops[.reassemblyLimit] += message.fragmentCount
     }
 
     /// Passes what is kept and whole, for as long as it is its turn.
@@ -153,11 +209,10 @@ struct MessageReassembly {
     /// Passes the next message if it is kept and whole.
     @discardableResult
     private mutating func passNext(_ output: inout Output, _ drops: inout DtlsDrops) -> Bool {
-        guard let index = partial.lastIndex(where: { $0.messageSequence == next && $0.body != nil }),
-            let body = partial[index].body
-        else { return false }
+        guard let index = partial.lastIndex(where: { $0.messageSequence == next && $0.isWhole }) else { return false }
         let message = partial.remove(at: index)
-        body.withUnsafeBytes { output.append(message.type, next, $0) }
+        cost -= message.cost
+        message.body.withUnsafeBytes { output.append(message.type, next, $0) }
         forget(&drops) { $0.type == message.type && $0.length == message.length }
         next &+= 1
         return true
@@ -170,7 +225,11 @@ struct MessageReassembly {
     ) {
         guard !partial.isEmpty else { return }
         // What agrees with it are parts of the same, which the peer has cut into fragments before or the network reordered.
-        partial.removeAll { $0.agrees(with: fragment, in: datagram) }
+        partial.removeAll { message in
+            guard message.agrees(with: fragment, in: datagram) else { return false }
+            cost -= message.cost
+            return true
+        }
         forget(&drops) { $0.isSame(as: fragment) }
     }
 
@@ -178,16 +237,18 @@ struct MessageReassembly {
     ///
     /// - Parameter isFork: Whether some of the fragments may have been genuine, because they fit.
     private mutating func forget(_ drops: inout DtlsDrops, isFork: (PartialMessage) -> Bool) {
-        for message in partial where message.messageSequence == next {
-            drops[.improperHandshakeMessage] += isFork(message) ? 1 : message.fragmentCount
+        let turn = next
+        remove(counting: &drops) { message in
+            guard message.messageSequence == turn else { return 0 }
+            return isFork(message) ? 1 : message.fragmentCount
         }
-        partial.removeAll { $0.messageSequence == next }
     }
 
     /// Records for OpenSSL.
     private struct Output {
         var bytes: [UInt8]
         var slices: RecordFilter.Slices = []
+        private var joins = false
         /// The second byte of the version in the records' headers.
         var version: UInt8 = 0xFD
 
@@ -199,9 +260,10 @@ struct MessageReassembly {
             let start = bytes.count
             bytes.append(contentsOf: record)
             endRecord(from: start)
+            joins = record.first != ContentType.changeCipherSpec
         }
 
-        /// Appends a message, in as few records as OpenSSL reads it from.
+        /// Appends a message, in small records.
         mutating func append(_ type: UInt8, _ sequence: UInt16, _ body: UnsafeRawBufferPointer) {
             var offset = 0
             repeat {
@@ -226,7 +288,8 @@ struct MessageReassembly {
         }
 
         private mutating func endRecord(from start: Int) {
-            RecordFilter.extend(&slices, with: start..<bytes.count)
+            RecordFilter.extend(&slices, with: start..<bytes.count, joins: joins)
+            joins = true
         }
     }
 }

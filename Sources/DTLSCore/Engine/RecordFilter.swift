@@ -51,14 +51,20 @@ struct RecordFilter {
     ) -> Findings {
         var findings = Findings()
         var offset = 0
+        var joins = false
+        var hasChange = false
         while offset < datagram.count {
             guard let header = RecordHeader(datagram, at: offset) else {
                 drops[.malformedRecord] += 1
                 break
             }
             let end = offset + RecordHeader.size + header.length
+            let isChange = header.epoch == 0 && header.contentType == ContentType.changeCipherSpec
             let reason: DtlsDropReason? =
-                if header.epoch != 0 {
+                if isChange, hasChange {
+                    // An honest flight has one. OpenSSL stops reading at one that comes too early.
+                    .malformedRecord
+                } else if header.epoch != 0 {
                     objectionToSealed(header, isOpen: isOpen, &findings)
                 } else if isOpen {
                     .clearRecordWhenOpen
@@ -68,7 +74,9 @@ struct RecordFilter {
             if let reason {
                 drops[reason] += 1
             } else {
-                Self.extend(&slices, with: offset..<end)
+                Self.extend(&slices, with: offset..<end, joins: joins)
+                joins = !isChange
+                if isChange { hasChange = true }
             }
             offset = end
         }
@@ -76,9 +84,10 @@ struct RecordFilter {
         return findings
     }
 
-    /// Adds a record. Neighbours pass as one piece, as large as OpenSSL's read buffer takes it.
-    static func extend(_ slices: inout Slices, with record: Range<Int>) {
-        if let last = slices.indices.last, slices[last].upperBound == record.lowerBound,
+    /// Adds a record. Neighbours pass as one piece, as large as OpenSSL's read buffer takes it; not across a ChangeCipherSpec, at which OpenSSL
+    /// may stop reading: what follows is better left here than in its buffer.
+    static func extend(_ slices: inout Slices, with record: Range<Int>, joins: Bool) {
+        if joins, let last = slices.indices.last, slices[last].upperBound == record.lowerBound,
             record.upperBound - slices[last].lowerBound <= maximumSlice
         {
             slices[last] = slices[last].lowerBound..<record.upperBound

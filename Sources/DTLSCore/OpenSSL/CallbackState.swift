@@ -36,6 +36,8 @@ final class CallbackState {
     var timeouts = 0
     /// How often it has since the flight under way was first sent.
     var timeoutsOfFlight = 0
+    /// How many flights have been sent, each for the first time.
+    var flights = 0
     /// How long the wait lasts that OpenSSL's timer is at, in microseconds.
     var wait: UInt32 = 0
     /// How many waits have begun.
@@ -78,6 +80,7 @@ final class CallbackState {
             timeoutsOfFlight += 1
         } else {
             timeoutsOfFlight = 0
+            flights += 1
         }
         let policy = context.configuration.retransmission
         wait = policy.timeout(after: previous, roundTrip: roundTrip)

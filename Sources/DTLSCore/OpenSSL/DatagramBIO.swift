@@ -18,6 +18,11 @@ final class DatagramBIO {
     /// Whether the addresses are IPv6 ones, for the MTU to fall back to.
     let isIPv6: Bool
 
+    /// Into what size OpenSSL cuts messages: ``handshakeMTU``, or less because flights were lost.
+    var messageMTU: Int { Swift.min(handshakeMTU, fallbackMTU ?? .max) }
+
+    private var fallbackMTU: Int?
+
     /// What was written.
     var outbound = DatagramQueue()
 
@@ -52,8 +57,12 @@ final class DatagramBIO {
     /// (RFC 9147 §7).
     private let numbersInbound: Bool
 
-    init(mtu: Int, isIPv6: Bool, numbersInbound: Bool = true) {
+    /// The second byte of the version that records in clear get, whatever theirs is; nil leaves them alone.
+    private let inboundVersion: UInt8?
+
+    init(mtu: Int, isIPv6: Bool, numbersInbound: Bool = true, inboundVersion: UInt8? = nil) {
         self.numbersInbound = numbersInbound
+        self.inboundVersion = inboundVersion
         self.mtu = mtu
         self.isIPv6 = isIPv6
     }
@@ -79,12 +88,21 @@ final class DatagramBIO {
         self.slices = []
     }
 
+    /// How many pieces of the datagram under way OpenSSL has not read.
+    var unreadCount: Int { slices.count - nextSlice }
+
     /// Visits what OpenSSL has not read of the datagram under way, because its handshake stopped to wait.
     func forEachUnread(_ body: (UnsafeRawBufferPointer) -> Void) {
         for slice in slices[Swift.min(nextSlice, slices.count)...] where slice.upperBound <= inbound.count {
             body(UnsafeRawBufferPointer(rebasing: inbound[slice]))
         }
         nextSlice = slices.count
+    }
+
+    /// OpenSSL asks after some losses in a row, and stays with the answer: what every IPv4 or IPv6 path must carry.
+    fileprivate func fallBack() -> Int {
+        fallbackMTU = isIPv6 ? 1_232 : 548
+        return messageMTU
     }
 
     /// Ends the joining of writes: what comes next starts a datagram of its own.
@@ -120,16 +138,18 @@ final class DatagramBIO {
         return nil
     }
 
-    /// Gives epoch-0 records numbers of our own, in the order of their arrival.
+    /// Gives epoch-0 records numbers of our own, in the order of their arrival, and the version that is the only one possible.
     ///
     /// Nothing authenticates those on the wire, yet OpenSSL moves its window for replays by them: one forged record with a number far
-    /// ahead, and it drops all that the peer sends from then on. A handshake message that comes twice is known by its own number.
+    /// ahead, and it drops all that the peer sends from then on. A handshake message that comes twice is known by its own number. Nor does
+    /// anything authenticate the version, by which it drops records after the ServerHello.
     private func numberInbound(_ bytes: UnsafeMutableRawBufferPointer) {
         var offset = 0
         while let header = RecordHeader(UnsafeRawBufferPointer(bytes), at: offset) {
             if header.epoch == 0 {
                 bytes.storeUInt48(inboundNumber, at: offset + 5)
                 inboundNumber &+= 1
+                if let inboundVersion { bytes[offset + 2] = inboundVersion }
             }
             offset += RecordHeader.size + header.length
         }
@@ -241,8 +261,7 @@ private func datagramBIOControl(
     case BIO_CTRL_DGRAM_GET_MTU_OVERHEAD:
         return state.isIPv6 ? 48 : 28
     case BIO_CTRL_DGRAM_GET_FALLBACK_MTU:
-        // What every IPv4 or IPv6 path must carry.
-        return Swift.min(state.mtu, state.isIPv6 ? 1_232 : 548)
+        return state.fallBack()
     default:
         // Zero is right for PENDING, WPENDING, EOF, PUSH, POP, GET_PEER, MTU_EXCEEDED and the kernel-TLS questions.
         return 0
