@@ -38,7 +38,7 @@ final class CertificateVerificationTests: XCTestCase {
         XCTAssertNil(try pair.serverPeer().finished, file: file, line: line)
     }
 
-    func testExpired() throws {
+    func testFault17Expired() throws {
         try assertClientRefuses(
             .certificates(TestIdentity.expired),
             Expectation(verdict: 10, alert: .certificateExpired)
@@ -52,7 +52,7 @@ final class CertificateVerificationTests: XCTestCase {
         )
     }
 
-    func testUntrustedRoot() throws {
+    func testFault17UntrustedRoot() throws {
         try assertClientRefuses(.certificates(TestIdentity.stranger), Expectation(verdict: 20, alert: .unknownCA))
     }
 
@@ -61,14 +61,14 @@ final class CertificateVerificationTests: XCTestCase {
         try assertClientRefuses(.certificates(identity), Expectation(verdict: 18, alert: .unknownCA))
     }
 
-    func testWrongUsage() throws {
+    func testFault17WrongUsage() throws {
         try assertClientRefuses(
             .certificates(TestIdentity.client),
             Expectation(verdict: 26, alert: .unsupportedCertificate)
         )
     }
 
-    func testWrongName() throws {
+    func testFault17WrongName() throws {
         try assertClientRefuses(
             .certificates(TestIdentity.wrongName),
             Expectation(verdict: 62, alert: .badCertificate)

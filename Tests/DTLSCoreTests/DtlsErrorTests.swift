@@ -50,7 +50,7 @@ final class DtlsErrorTests: XCTestCase {
         assertOneLine(try XCTUnwrap(mismatch).description)
     }
 
-    func testTheCallersTextIsEscaped() throws {
+    func testFault25TheCallersTextIsEscaped() throws {
         var configuration = DtlsConfiguration()
         configuration.cipherSuites = .openSSL(nasty)
         assertOneLine(

@@ -163,7 +163,7 @@ final class EngineHandshakeTests: XCTestCase {
     }
 
     /// An entry that someone else left in the thread's error queue must not fail an innocent association (B12).
-    func testAForeignErrorInTheQueueHarmsNothing() throws {
+    func testFault19AForeignErrorInTheQueueHarmsNothing() throws {
         let pair = try EnginePair(.certificates())
         OpenSSLTweaks.leaveError()
         pair.start()
@@ -202,7 +202,7 @@ final class EngineHandshakeTests: XCTestCase {
         assertThrows(.invalidConfiguration) { try DtlsEngine(server: client) }
     }
 
-    func testTheLinkedVersionIsReadable() {
+    func testFault29TheLinkedVersionIsReadable() {
         XCTAssertTrue(DtlsEngineContext.openSSLVersion.hasPrefix("OpenSSL "), DtlsEngineContext.openSSLVersion)
     }
 }

@@ -64,7 +64,7 @@ final class EngineLossTests: XCTestCase {
     }
 
     /// What is lost, cut short or damaged on its way is what was lost.
-    func testHandshakesThroughTruncation() throws {
+    func testFault20HandshakesThroughTruncation() throws {
         let pairs = try pairs(60) {
             var options = try PairOptions.preSharedKey()
             options.link = LinkConditions(truncation: 0.2)
@@ -74,7 +74,7 @@ final class EngineLossTests: XCTestCase {
     }
 
     /// Each single datagram of a handshake lost once, then twice: nothing deadlocks.
-    func testEachDatagramLostOnceOrTwice() throws {
+    func testFault13EachDatagramLostOnceOrTwice() throws {
         var pairs: [EnginePair] = []
         for losses in [1, 2] {
             for index in 0..<6 {

@@ -44,7 +44,7 @@ final class HelloGateTests: XCTestCase {
         }
     }
 
-    func testACookieIsBoundToItsAddress() throws {
+    func testFault02ACookieIsBoundToItsAddress() throws {
         var gate = try DtlsHelloGate()
         let second = try answered(&gate, hello)
         var other = EnginePair.clientAddress
@@ -172,7 +172,7 @@ final class HelloGateTests: XCTestCase {
     }
 
     /// A reply is never larger than what it answers, so the gate amplifies nothing.
-    func testNoAmplification() throws {
+    func testFault01NoAmplification() throws {
         var gate = try DtlsHelloGate()
         var generator = SeededGenerator(seed: 31)
         var smallest = hello

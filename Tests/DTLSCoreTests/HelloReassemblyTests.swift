@@ -69,7 +69,7 @@ final class HelloReassemblyTests: XCTestCase {
         }
     }
 
-    func testRepeatedAndOverlappingFragmentsAreNoHarm() throws {
+    func testFault06RepeatedAndOverlappingFragmentsAreNoHarm() throws {
         var gate = try DtlsHelloGate(now: start)
         let hello = try answered(&gate, large, 250)
         let mixed = fragments(hello, 250).dropLast() + fragments(hello, 333)

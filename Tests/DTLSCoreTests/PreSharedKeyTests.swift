@@ -40,7 +40,7 @@ final class PreSharedKeyTests: XCTestCase {
         assertThrows(.invalidPreSharedKey) { try DtlsPreSharedKey(identity: "a\0b", key: TestKey.bytes) }
     }
 
-    func testKeyLengths() throws {
+    func testFault15KeyLengths() throws {
         for suite in ["PSK-AES128-GCM-SHA256", "ECDHE-PSK-CHACHA20-POLY1305"] {
             for count in [1, 15, 16, 64, 128, 256, 511, 512] {
                 var generator = SeededGenerator(seed: UInt64(count))

@@ -88,7 +88,7 @@ final class SealedRecordTests: XCTestCase {
     }
 
     /// A forged record with a number far ahead must not move the replay window (CVE-2016-2181).
-    func testAForgedRecordMovesNoWindow() throws {
+    func testFault08AForgedRecordMovesNoWindow() throws {
         let (pair, sealer) = try pairAndSealer(sealsAsClient: true)
         let server = try pair.serverPeer()
         for number in [UInt64(1_000_000), 0xFFFF_FFFF_FFFF] {
@@ -103,7 +103,7 @@ final class SealedRecordTests: XCTestCase {
     }
 
     /// The last sequence number of an epoch, and those before it, are taken as any other.
-    func testTheLastSequenceNumber() throws {
+    func testFault27TheLastSequenceNumber() throws {
         let (pair, sealer) = try pairAndSealer(sealsAsClient: true)
         let server = try pair.serverPeer()
         server.receive(try sealer.seal([1], sequenceNumber: 0xFFFF_FFFF_FFFE))
@@ -114,7 +114,7 @@ final class SealedRecordTests: XCTestCase {
     }
 
     /// Neither side renegotiates: a peer that tries is refused, and the other side's association lives.
-    func testRenegotiationIsRefused() throws {
+    func testFault16RenegotiationIsRefused() throws {
         for starter in [DtlsRole.client, .server] {
             let pair = try EnginePair.connected(.preSharedKey())
             let server = try pair.serverPeer()

@@ -53,7 +53,7 @@ final class SecretBytesTests: XCTestCase {
     }
 
     /// A failed handshake's error, the statistics and the events speak of no key.
-    func testNoErrorShowsAKey() throws {
+    func testFault26NoErrorShowsAKey() throws {
         var options = try PairOptions.preSharedKey()
         options.clientKey = try DtlsPreSharedKey(identity: TestKey.identity, key: Array(marker.utf8))
         options.retransmission = .quick

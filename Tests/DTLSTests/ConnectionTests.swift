@@ -160,7 +160,7 @@ final class ConnectionTests: XCTestCase {
         }
     }
 
-    func testConcurrentSendersEachKeepTheirOrder() async throws {
+    func testFault27ConcurrentSendersEachKeepTheirOrder() async throws {
         try await withDeadline {
             let loopback = try await Loopback(relayed: true)
             let reader = Task { () -> [[UInt8]] in
@@ -205,7 +205,7 @@ final class ConnectionTests: XCTestCase {
         }
     }
 
-    func testEveryDatagramSentTwiceIsDeliveredOnce() async throws {
+    func testFault08EveryDatagramSentTwiceIsDeliveredOnce() async throws {
         try await withDeadline {
             let loopback = try await Loopback(relayed: true)
             try loopback.relay.rule { [$0.bytes, $0.bytes] }

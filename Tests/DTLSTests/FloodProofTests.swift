@@ -24,7 +24,7 @@ final class FloodProofTests: XCTestCase {
     }
 
     /// Fault 3: 100,000 hellos from as many addresses, none of which ever comes back.
-    func testSpoofedHellosLeaveTheServersMemoryFlatAndGoodClientsUnharmed() async throws {
+    func testFault03SpoofedHellosLeaveTheServersMemoryFlatAndGoodClientsUnharmed() async throws {
         let count = ProofSize.of(100_000, otherwise: 5_000)
         try await withDeadline(seconds: ProofSize.deadline) {
             let server = try await DtlsServer.onLoopback()
@@ -59,7 +59,7 @@ final class FloodProofTests: XCTestCase {
     }
 
     /// Fault 4: 5,000 clients stop in the midst of their handshake.
-    func testHalfOpenHandshakesAreAllGivenBack() async throws {
+    func testFault04HalfOpenHandshakesAreAllGivenBack() async throws {
         let count = ProofSize.of(5_000, otherwise: 500)
         try await withDeadline(seconds: ProofSize.deadline) {
             let configuration = DtlsConfiguration.make { $0.handshakeTimeout = .seconds(3) }
@@ -178,7 +178,7 @@ final class FloodProofTests: XCTestCase {
     }
 
     /// Fault 24: connections that come and go leave no descriptor, no memory, no task.
-    func testCyclesOfConnectAndCloseLeaveNothing() async throws {
+    func testFault24CyclesOfConnectAndCloseLeaveNothing() async throws {
         let count = ProofSize.of(10_000, otherwise: 300)
         try await withDeadline(seconds: ProofSize.deadline) {
             let server = try await DtlsServer.onLoopback()

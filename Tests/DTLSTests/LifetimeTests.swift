@@ -101,7 +101,7 @@ final class LifetimeTests: XCTestCase {
     }
 
     /// Everything ends at once, from everywhere.
-    func testClosesRaceUnderLoad() async throws {
+    func testFault14ClosesRaceUnderLoad() async throws {
         try await withDeadline(seconds: 60) {
             let watch = Watch()
             let context = try DtlsClientContext.preSharedKey()

@@ -206,7 +206,7 @@ final class NetworkErrorTests: XCTestCase {
     // MARK: A server
 
     /// A stranger that is gone when the answer comes is one more ICMP message.
-    func testAServerGoesOnAfterRefusals() async throws {
+    func testFault23AServerGoesOnAfterRefusals() async throws {
         try await withDeadline {
             for host in ["127.0.0.1", "::"] {
                 guard let server = try? await DtlsServer.bind(host: host, port: 0, context: .preSharedKey()) else {

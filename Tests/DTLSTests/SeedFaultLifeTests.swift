@@ -45,7 +45,7 @@ final class SeedFaultLifeTests: XCTestCase {
     }
 
     /// While the new association's handshake is under way, the old one still serves.
-    func testB09TheOldConnectionServesUntilTheNewOneIsFinished() async throws {
+    func testFault11TheOldConnectionServesUntilTheNewOneIsFinished() async throws {
         try await withDeadline {
             let loopback = try await Loopback(relayed: true)
             let hello = try await WireHello.capture(.preSharedKey())

@@ -77,7 +77,7 @@ final class ServerTests: XCTestCase {
         }
     }
 
-    func testPeersThatStopHalfWayDelayNobody() async throws {
+    func testFault22PeersThatStopHalfWayDelayNobody() async throws {
         try await withDeadline {
             let patient = DtlsConfiguration.neverRetransmitting
             let server = try await DtlsServer.onLoopback(.preSharedKey(patient))
