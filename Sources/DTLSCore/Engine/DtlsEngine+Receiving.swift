@@ -10,11 +10,11 @@ extension DtlsEngine {
         if context.configuration.maximumVersion >= .v1_3 {
             slices.append(0..<datagram.count)
         } else {
-            // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations (CVE-2026-75806).
-            if lifecycle.isHandshaking, let overhead = callbacks.sealedOverhead(of: records.cipher) {
-                filter.minimumSealedLength = overhead
+            if lifecycle.isHandshaking {
+                // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations (CVE-2026-75806).
+                if let overhead = callbacks.sealedOverhead(of: records.cipher) { filter.minimumSealedLength = overhead }
+                filter.hasKeysOfPeer = records.hasKeysOfPeer
             }
-            filter.hasKeysOfPeer = records.hasKeysOfPeer
             findings = filter.sift(
                 datagram,
                 isOpen: lifecycle.isOpen,

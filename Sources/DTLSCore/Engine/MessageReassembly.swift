@@ -125,22 +125,17 @@ struct MessageReassembly {
     /// The message after those of a datagram, if all of it are whole and in their turn; nil if not.
     private func successor(of datagram: UnsafeRawBufferPointer, _ slices: RecordFilter.Slices) -> UInt16? {
         var following = next
+        var isInTurn = true
         for slice in slices {
-            var offset = slice.lowerBound
-            while offset < slice.upperBound, let header = RecordHeader(datagram, at: offset) {
-                let end = offset + RecordHeader.size + header.length
-                if header.isClearHandshake {
-                    var cursor = offset + RecordHeader.size
-                    while let fragment = HandshakeFragment(datagram, at: cursor, end: end) {
-                        guard fragment.isWholeMessage, fragment.messageSequence == following else { return nil }
-                        following &+= 1
-                        cursor = fragment.body.upperBound
-                    }
+            HandshakeFragment.forEach(in: UnsafeRawBufferPointer(rebasing: datagram[slice])) { fragment in
+                if fragment.isWholeMessage, fragment.messageSequence == following {
+                    following &+= 1
+                } else {
+                    isInTurn = false
                 }
-                offset = end
             }
         }
-        return following
+        return isInTurn ? following : nil
     }
 
     private mutating func take(
