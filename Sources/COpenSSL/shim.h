@@ -17,6 +17,7 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
+#include <openssl/kdf.h>
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
@@ -146,6 +147,14 @@ static inline int COpenSSL_sk_X509_num(const STACK_OF(X509) *chain) { return cha
 
 static inline X509 *COpenSSL_sk_X509_value(const STACK_OF(X509) *chain, int index) {
     return sk_X509_value(chain, index);
+}
+
+static inline int COpenSSL_sk_SSL_CIPHER_num(const STACK_OF(SSL_CIPHER) *suites) {
+    return suites == NULL ? 0 : sk_SSL_CIPHER_num(suites);
+}
+
+static inline const SSL_CIPHER *COpenSSL_sk_SSL_CIPHER_value(const STACK_OF(SSL_CIPHER) *suites, int index) {
+    return sk_SSL_CIPHER_value(suites, index);
 }
 
 // MARK: Certificates
@@ -360,6 +369,26 @@ done:
 }
 
 // MARK: Keys
+
+// TLS 1.2's pseudorandom function (RFC 5246 section 5); `seed` starts with the label. 1 on success.
+static inline int COpenSSL_tls1_prf(
+    const char *digest, const unsigned char *secret, size_t secret_count, const unsigned char *seed, size_t seed_count,
+    unsigned char *output, size_t output_count) {
+    EVP_KDF *kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_PRF, NULL);
+    EVP_KDF_CTX *context = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
+    int ok = 0;
+    if (context != NULL) {
+        OSSL_PARAM parameters[4];
+        parameters[0] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0);
+        parameters[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, (void *)secret, secret_count);
+        parameters[2] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, (void *)seed, seed_count);
+        parameters[3] = OSSL_PARAM_construct_end();
+        ok = EVP_KDF_derive(context, output, output_count, parameters) == 1;
+    }
+    EVP_KDF_CTX_free(context);
+    EVP_KDF_free(kdf);
+    return ok;
+}
 
 static inline EVP_PKEY *COpenSSL_EVP_EC_gen(const char *curve) { return EVP_EC_gen(curve); }
 static inline EVP_PKEY *COpenSSL_EVP_RSA_gen(unsigned int bits) { return EVP_RSA_gen(bits); }

@@ -158,6 +158,9 @@ extension DtlsError {
         /// A payload is larger than ``DtlsEngine/maximumPayloadSize``, which may have become less because the path carries less
         /// than the configuration says. The association is unharmed.
         public static let payloadTooLarge = Code("payloadTooLarge")
+        /// The association has sealed as many records as its keys are good for, or refused as many forged ones, and has ended; a new
+        /// handshake makes new keys.
+        public static let keysUsedUp = Code("keysUsedUp")
         /// The connection, client or server was closed before this could be done.
         public static let connectionClosed = Code("connectionClosed")
         /// The waiting task was cancelled.

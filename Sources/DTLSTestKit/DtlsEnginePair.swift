@@ -150,7 +150,10 @@ public final class DtlsEnginePair {
     }
 
     private func deliverToServer(_ datagram: [UInt8], now: ContinuousClock.Instant) {
-        if let server { return server.receive(datagram.span.bytes, now: now) }
+        if let server {
+            server.receive(datagram.span.bytes, now: now)
+            return
+        }
         switch gate?.judge(datagram.span.bytes, from: Self.clientAddress, now: now) {
         case .ignore?, nil:
             break

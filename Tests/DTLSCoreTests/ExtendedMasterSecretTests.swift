@@ -13,7 +13,7 @@ final class ExtendedMasterSecretTests: XCTestCase {
         options.usesGate = false
         let pair = try EnginePair(options)
         let side = role == .client ? pair.client : try pair.serverPeer()
-        OpenSSLTweaks.disableExtendedMasterSecret(side.engine.records.pointer)
+        OpenSSLTweaks.disableExtendedMasterSecret(try XCTUnwrap(side.engine.attached).records.pointer)
         try pair.connect()
         return pair
     }

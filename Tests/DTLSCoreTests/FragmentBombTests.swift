@@ -53,7 +53,7 @@ final class FragmentBombTests: XCTestCase {
             try pair.assertEchoes(name)
             for side in [pair.client, server] {
                 XCTAssertGreaterThan(side.engine.statistics.drops.records, 0, "\(name): not counted")
-                XCTAssertNil(side.engine.reassembly, "what is left of them is kept")
+                XCTAssertNil(side.engine.attached?.reassembly, "what is left of them is kept")
             }
         }
     }
@@ -143,7 +143,7 @@ final class FragmentBombTests: XCTestCase {
                 for pair in pairs {
                     let side = victim == .client ? pair.client : try pair.serverPeer()
                     flood(side, victim, takesCertificates: options.clientCertificates != .none)
-                    most = Swift.max(most, side.engine.reassembly?.cost ?? 0)
+                    most = Swift.max(most, side.engine.attached?.reassembly?.cost ?? 0)
                     XCTAssertGreaterThan(side.engine.statistics.drops[.earlyRecordLimit], 0)
                     XCTAssertGreaterThan(side.engine.statistics.drops[.reassemblyLimit], 0)
                 }

@@ -49,7 +49,7 @@ final class HeldAlertTests: XCTestCase {
             pair.client.receive(RecordDump.alert(level: 2, code: 40).bytes, now: now)
             // The HelloVerifyRequest: genuine progress.
             XCTAssertTrue(try pair.step())
-            XCTAssertNil(pair.client.engine.filter.heldAlert)
+            XCTAssertNil(pair.client.engine.attached?.filter.heldAlert)
             let deadline = try XCTUnwrap(pair.client.engine.nextDeadline)
             XCTAssertNotEqual(deadline, now + .milliseconds(400), "the alert's deadline is gone")
             try pair.pump()
@@ -66,7 +66,7 @@ final class HeldAlertTests: XCTestCase {
         let server = try pair.serverPeer()
         XCTAssertTrue(try pair.step())
         server.receive(RecordDump.alert(level: 2, code: 48).bytes)
-        XCTAssertNotNil(server.engine.filter.heldAlert)
+        XCTAssertNotNil(server.engine.attached?.filter.heldAlert)
         try pair.pump()
         try pair.passGraceOfAlerts()
         try pair.assertEchoes()
@@ -79,7 +79,7 @@ final class HeldAlertTests: XCTestCase {
         hello.cookie = [1]
         let progress = RecordDump.handshake(type: 3, [0xFE, 0xFF, 1, 9]).bytes
         pair.client.receive(progress + RecordDump.alert(level: 2, code: 71).bytes)
-        XCTAssertEqual(pair.client.engine.filter.heldAlert?.code, .insufficientSecurity)
+        XCTAssertEqual(pair.client.engine.attached?.filter.heldAlert?.code, .insufficientSecurity)
     }
 
     func testCloseNotifyInClearEndsAHandshakeAsAnAlertDoes() throws {
@@ -96,7 +96,7 @@ final class HeldAlertTests: XCTestCase {
         let pair = try startedClient()
         for code in [41, 90, 100, 112] as [UInt8] {
             pair.client.receive(RecordDump.alert(level: 1, code: code).bytes)
-            XCTAssertNil(pair.client.engine.filter.heldAlert)
+            XCTAssertNil(pair.client.engine.attached?.filter.heldAlert)
         }
         try pair.pump()
         try pair.passGraceOfAlerts()

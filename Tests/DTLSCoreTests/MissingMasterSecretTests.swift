@@ -44,7 +44,7 @@ final class MissingMasterSecretTests: XCTestCase {
         options.usesGate = false
         options.client.requiresExtendedMasterSecret = false
         let pair = try EnginePair(options)
-        OpenSSLTweaks.disableExtendedMasterSecret(pair.client.engine.records.pointer)
+        OpenSSLTweaks.disableExtendedMasterSecret(try XCTUnwrap(pair.client.engine.attached).records.pointer)
         try pair.connect()
         XCTAssertNil(pair.server?.finished)
         XCTAssertEqual(pair.server?.failure?.code, .handshakeFailed)

@@ -22,7 +22,7 @@ final class PreSharedKeyAnswerTests: XCTestCase {
     func testALateAnswerOfAServer() throws {
         let pair = try waitingServer()
         let server = try pair.serverPeer()
-        XCTAssertTrue(server.engine.question != nil)
+        XCTAssertTrue(server.engine.attached?.question != nil)
         server.give(right)
         try pair.pump()
         XCTAssertEqual(server.eventNames, ["request", "finished"])
@@ -89,15 +89,15 @@ final class PreSharedKeyAnswerTests: XCTestCase {
         let pair = try waitingServer()
         let server = try pair.serverPeer()
         // The datagram that raised the question is the first that is kept.
-        XCTAssertEqual(server.engine.heldDatagrams.count, 1)
+        XCTAssertEqual(server.engine.attached?.heldDatagrams.count, 1)
         let flight = try XCTUnwrap(pair.client.sent.last)
         for _ in 0..<20 { server.receive(flight) }
-        XCTAssertEqual(server.engine.heldDatagrams.count, DtlsEngine.maximumHeldDatagrams)
+        XCTAssertEqual(server.engine.attached?.heldDatagrams.count, AttachedAssociation.maximumHeldDatagrams)
         XCTAssertEqual(server.engine.statistics.datagramsDroppedWhileWaiting, 13)
         XCTAssertEqual(server.requests.count, 1, "it is asked once")
         server.give(right)
         try pair.pump()
-        XCTAssertEqual(server.engine.heldDatagrams.count, 0)
+        XCTAssertEqual(server.engine.attached?.heldDatagrams.count ?? 0, 0)
         XCTAssertEqual(server.eventNames, ["request", "finished"])
         try pair.assertEchoes()
     }
@@ -109,7 +109,7 @@ final class PreSharedKeyAnswerTests: XCTestCase {
             $0.usesGate = false
         }
         let server = try pair.serverPeer()
-        XCTAssertGreaterThanOrEqual(server.engine.heldDatagrams.count, 1)
+        XCTAssertGreaterThanOrEqual(server.engine.attached?.heldDatagrams.count ?? 0, 1)
         server.receive([1, 2, 3])
         server.receive(RecordDump.alert(level: 2, code: 40).bytes)
         server.give(right)
@@ -123,7 +123,7 @@ final class PreSharedKeyAnswerTests: XCTestCase {
             right, .server(nil), .client(nil), .client(try TestKey.wrong), .server(DtlsSecretBytes(TestKey.wrongBytes)),
         ]
         repeat {
-            for side in [pair.client, pair.server].compactMap({ $0 }) where side.engine.question == nil {
+            for side in [pair.client, pair.server].compactMap({ $0 }) where side.engine.attached?.question == nil {
                 for answer in answers { side.give(answer) }
             }
         } while try stepOrStart(pair)
@@ -156,7 +156,7 @@ final class PreSharedKeyAnswerTests: XCTestCase {
         let pair = try waitingServer()
         let server = try pair.serverPeer()
         server.close()
-        XCTAssertEqual(server.engine.heldDatagrams.count, 0)
+        XCTAssertEqual(server.engine.attached?.heldDatagrams.count, 0)
         let sent = server.sent.count
         server.give(right)
         XCTAssertEqual(server.ends, [.closedLocally])

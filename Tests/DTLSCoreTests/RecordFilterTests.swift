@@ -123,9 +123,11 @@ final class RecordFilterTests: XCTestCase {
             "PSK-AES128-GCM-SHA256": 24, "PSK-AES128-CCM": 24, "PSK-AES128-CCM8": 16, "PSK-CHACHA20-POLY1305": 16,
         ]
         for (suite, minimum) in suites {
-            let pair = try EnginePair.connected(.preSharedKey(suite))
-            XCTAssertEqual(pair.client.engine.filter.minimumSealedLength, minimum, suite)
-            XCTAssertEqual(try pair.serverPeer().engine.filter.minimumSealedLength, minimum, suite)
+            var options = try PairOptions.preSharedKey(suite)
+            options.recordLayer = .openSSL
+            let pair = try EnginePair.connected(options)
+            XCTAssertEqual(pair.client.engine.attached?.filter.minimumSealedLength, minimum, suite)
+            XCTAssertEqual(try pair.serverPeer().engine.attached?.filter.minimumSealedLength, minimum, suite)
         }
     }
 

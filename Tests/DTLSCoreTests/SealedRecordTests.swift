@@ -7,7 +7,7 @@ import XCTest
 final class SealedRecordTests: XCTestCase {
     private func pairAndSealer(sealsAsClient: Bool) throws -> (EnginePair, RecordSealer) {
         let pair = try EnginePair.connected(.preSharedKey("PSK-AES128-GCM-SHA256"))
-        return (pair, try RecordSealer(pair.client.engine.records.pointer, sealsAsClient: sealsAsClient))
+        return (pair, try RecordSealer(pair.client.engine.handshakeSecrets(), sealsAsClient: sealsAsClient))
     }
 
     func testTheSealerSealsAsOpenSSLDoes() throws {
@@ -116,11 +116,18 @@ final class SealedRecordTests: XCTestCase {
     /// Neither side renegotiates: a peer that tries is refused, and the other side's association lives.
     func testFault16RenegotiationIsRefused() throws {
         for starter in [DtlsRole.client, .server] {
-            let pair = try EnginePair.connected(.preSharedKey())
+            var options = try PairOptions.preSharedKey()
+            if starter == .client {
+                options.client.recordLayer = .openSSL
+            } else {
+                options.server.recordLayer = .openSSL
+            }
+            let pair = try EnginePair.connected(options)
             let server = try pair.serverPeer()
             let (from, to) = starter == .client ? (pair.client, server) : (server, pair.client)
-            try OpenSSLTweaks.prepareRenegotiation(from.engine.records.pointer)
-            _ = from.engine.records.perform(.handshake)
+            let attached = try XCTUnwrap(from.engine.attached)
+            try OpenSSLTweaks.prepareRenegotiation(attached.records.pointer)
+            _ = attached.records.perform(.handshake)
             from.settle()
             XCTAssertEqual(from.takeOutbox().map { RecordDump.parse($0)?.first?.contentType }, [22], "it tries")
             let before = to.sent.count

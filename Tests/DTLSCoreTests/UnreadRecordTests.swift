@@ -57,7 +57,7 @@ final class UnreadRecordTests: XCTestCase {
                 options.retransmission = .quick
                 options.mtu = 700
                 let pair = try EnginePair(options)
-                try OpenSSLTweaks.askForSmallRecords(pair.client.engine.records.pointer, code: code)
+                try OpenSSLTweaks.askForSmallRecords(XCTUnwrap(pair.client.engine.attached).records.pointer, code: code)
                 pair.start()
                 XCTAssertTrue(try pair.run { pair.isOpen }, "code \(code): \(pair.story)")
                 try pair.assertEchoes()

@@ -35,7 +35,28 @@ package struct PairOptions {
     package var link = LinkConditions()
     package var seed: UInt64 = 1
 
-    package init() {}
+    /// Without Connection IDs, so that what tests read and forge are the records that everybody knows.
+    package init() {
+        connectionIDs = .off
+    }
+
+    /// The Connection IDs that both sides ask for.
+    package var connectionIDs: DtlsConnectionIDs {
+        get { client.connectionIDs }
+        set {
+            client.connectionIDs = newValue
+            server.connectionIDs = newValue
+        }
+    }
+
+    /// Who seals both sides' records.
+    package var recordLayer: DtlsRecordLayer {
+        get { client.recordLayer }
+        set {
+            client.recordLayer = newValue
+            server.recordLayer = newValue
+        }
+    }
 
     /// Both sides have the key of ``TestKey``.
     package static func preSharedKey(_ suites: String? = nil) throws -> PairOptions {

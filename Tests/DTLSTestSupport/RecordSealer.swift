@@ -9,16 +9,12 @@ package struct RecordSealer {
     package struct Failure: Error {}
 
     /// - Parameters:
-    ///   - ssl: The `SSL` of either side, its handshake finished.
+    ///   - secrets: The association's master secret, client random and server random, 112 bytes.
     ///   - sealsAsClient: Whether the records are the client's.
-    package init(_ ssl: OpaquePointer, sealsAsClient: Bool) throws {
-        guard let session = SSL_get_session(ssl) else { throw Failure() }
-        var master = [UInt8](repeating: 0, count: 48)
-        var clientRandom = [UInt8](repeating: 0, count: 32)
-        var serverRandom = [UInt8](repeating: 0, count: 32)
-        guard SSL_SESSION_get_master_key(session, &master, 48) == 48,
-            SSL_get_client_random(ssl, &clientRandom, 32) == 32, SSL_get_server_random(ssl, &serverRandom, 32) == 32
-        else { throw Failure() }
+    package init(_ secrets: [UInt8], sealsAsClient: Bool) throws {
+        guard secrets.count == 112 else { throw Failure() }
+        let master = Array(secrets[..<48])
+        let (clientRandom, serverRandom) = (secrets[48..<80], secrets[80...])
         // RFC 5246 §5 and §6.3: the keys of both sides, then their four bytes of implicit nonce (RFC 5288 §3).
         let seed = Array("key expansion".utf8) + serverRandom + clientRandom
         var block: [UInt8] = []

@@ -7,7 +7,8 @@ import XCTest
 final class ConnectionEndTests: XCTestCase {
     func testClosingFromManyTasksIsOneClose() async throws {
         try await withDeadline {
-            let loopback = try await Loopback(relayed: true)
+            let plain = DtlsConfiguration.make { $0.connectionIDs = .off }
+            let loopback = try await Loopback(.preSharedKey(nil, plain), .preSharedKey(), relayed: true)
             let waiters = (0..<10).map { _ in Task { await loopback.near.waitUntilClosed() } }
             await withTaskGroup { group in
                 for _ in 0..<20 { group.addTask { loopback.near.close() } }

@@ -24,7 +24,7 @@ final class ConnectionTests: XCTestCase {
                 XCTAssertFalse(connection.negotiated.isResumed)
                 // The default MTU of 1,200 bytes without header, and nonce and tag of the suite.
                 let overhead = connection.negotiated.cipherSuite.openSSLName.contains("CHACHA20") ? 29 : 37
-                XCTAssertEqual(connection.maximumPayloadSize, 1_200 - overhead)
+                XCTAssertEqual(connection.maximumPayloadSize, 1_200 - overhead - connection.connectionIDOverhead)
             }
             XCTAssertEqual(near.negotiated.cipherSuite, far.negotiated.cipherSuite)
             XCTAssertEqual(near.negotiated.peerCertificates, identity.certificateChain)
@@ -53,7 +53,7 @@ final class ConnectionTests: XCTestCase {
                 let received = try await loopback.far.receive()
                 XCTAssertEqual(received, payload)
                 let largest = try loopback.relay.recorded(.toServer).map(\.count).max()
-                XCTAssertEqual(largest, min(mtu, 16_384 + 29), "an MTU of \(mtu)")
+                XCTAssertEqual(largest, min(mtu, 16_384 + 29 + loopback.near.connectionIDOverhead), "an MTU of \(mtu)")
                 await loopback.close()
             }
         }

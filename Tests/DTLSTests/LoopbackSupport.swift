@@ -144,6 +144,14 @@ extension DtlsServerLimits {
     }
 }
 
+extension DtlsConnection {
+    /// What the peer's Connection ID adds to a record (RFC 9146 §4): itself, and a byte.
+    var connectionIDOverhead: Int {
+        guard let id = negotiated.connectionIDs?.peer, !id.isEmpty else { return 0 }
+        return id.count + 1
+    }
+}
+
 extension DtlsClientContext {
     static func preSharedKey(
         _ key: DtlsPreSharedKey? = nil,

@@ -40,14 +40,14 @@ final class PathMTUTests: XCTestCase {
             let near = try await kernel.connect(to: server.localAddress, context: clientContext)
             let far = try await server.accept()
             XCTAssertGreaterThan(refused.withLock { $0 }, 0, "no flight was too large")
-            XCTAssertEqual(near.maximumPayloadSize, 548 - Self.overhead, "the size below")
+            XCTAssertEqual(near.maximumPayloadSize, 548 - Self.overhead - near.connectionIDOverhead, "the size below")
 
             limit.withLock { $0 = 400 }
             let error = await failure { try await near.send(Array(repeating: 7, count: near.maximumPayloadSize)) }
             XCTAssertEqual(error?.code, .payloadTooLarge)
             XCTAssertEqual(error?.systemError, EMSGSIZE)
             let maximum = near.maximumPayloadSize
-            XCTAssertEqual(maximum, 256 - Self.overhead)
+            XCTAssertEqual(maximum, 256 - Self.overhead - near.connectionIDOverhead)
             XCTAssertTrue(error?.hint?.contains("\(maximum) bytes") ?? false, error?.hint ?? "")
             try await near.send(Array(repeating: 7, count: maximum))
             let received = try await far.receive()

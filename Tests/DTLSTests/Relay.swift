@@ -122,13 +122,17 @@ struct WireRecord {
         while !rest.isEmpty {
             let header = Array(rest.prefix(13))
             guard header.count == 13 else { return nil }
-            let length = Int(header[11]) << 8 | Int(header[12])
-            let body = rest.dropFirst(13).prefix(length)
+            // Servers' Connection IDs have eight bytes, unless they are told otherwise.
+            let size = header[0] == 25 ? 21 : 13
+            guard rest.count >= size else { return nil }
+            let end = rest.startIndex + size
+            let length = Int(rest[end - 2]) << 8 | Int(rest[end - 1])
+            let body = rest[end...].prefix(length)
             guard body.count == length else { return nil }
             records.append(
                 WireRecord(contentType: header[0], epoch: UInt16(header[3]) << 8 | UInt16(header[4]), body: body)
             )
-            rest = rest.dropFirst(13 + length)
+            rest = rest.dropFirst(size + length)
         }
         return records
     }

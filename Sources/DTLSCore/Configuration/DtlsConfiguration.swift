@@ -65,6 +65,18 @@ public struct DtlsConfiguration: Sendable {
     /// When lost flights are sent again.
     public var retransmission = DtlsRetransmissionPolicy()
 
+    /// Who seals and opens records once the handshake is finished. Default: ``DtlsRecordLayer/detached``.
+    public var recordLayer = DtlsRecordLayer.standard
+
+    /// Which Connection IDs to ask for, so that associations outlive their peer's address (RFC 9146). Default:
+    /// ``DtlsConnectionIDs/automatic``.
+    public var connectionIDs = DtlsConnectionIDs.automatic
+
+    /// How many sequence numbers below the newest one are told apart, to refuse records that come twice (RFC 6347 §4.1.2.6): 64 to 16,384,
+    /// rounded up to a multiple of 64. What comes later than that many others is dropped. Default: 64. (OpenSSL's record layer has
+    /// 64 whatever this says.)
+    public var replayWindow = 64
+
     /// Where the secrets of every connection are written, for Wireshark and the like. Default: nowhere.
     public var keyLog: DtlsKeyLog?
 
@@ -110,6 +122,11 @@ extension DtlsConfiguration {
         for name in applicationProtocols {
             try require((1...255).contains(name.utf8.count), "an application protocol has \(name.utf8.count) bytes")
         }
+        try require(
+            ReplayWindow.sizes.contains(replayWindow),
+            "a replay window of \(replayWindow) numbers is outside of 64 to 16384"
+        )
+        try connectionIDs.validate()
         try retransmission.validate()
     }
 }

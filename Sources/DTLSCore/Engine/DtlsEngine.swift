@@ -1,6 +1,3 @@
-import COpenSSL
-import DequeModule
-
 /// One DTLS association without any input or output: datagrams and the time go in; datagrams, events and the next deadline
 /// come out.
 ///
@@ -17,79 +14,17 @@ import DequeModule
 /// An engine may be moved between threads but belongs to one at a time. Its deadlines are on the monotonic clock. OpenSSL's own
 /// retransmission timer reads the wall clock: one that jumps ahead brings a retransmission early, and one that is set back brings it after
 /// twice the wait at the latest, from the engine itself.
+///
+/// An association has two lives: its handshake is OpenSSL's (`AttachedAssociation`), and what follows is this library's
+/// (`DetachedAssociation`), unless ``DtlsConfiguration/recordLayer`` or the suite leave it with OpenSSL.
 public final class DtlsEngine {
+    /// The life that it is in.
+    private(set) var life: any AssociationLife
+
     let context: DtlsEngineContext
-    let callbacks: CallbackState
-    let bio: DatagramBIO
-    let records: AttachedRecords
-    let hello: DtlsClientHello?
-    var lifecycle = Lifecycle()
-    var filter: RecordFilter
-    /// Of the handshake's messages in clear; nil when there is none, or in DTLS 1.3.
-    var reassembly: MessageReassembly?
-    var watch: PreSharedKeyWatch
-    /// What the handshake waits for the application to say.
-    var question: Question?
-    var requestedIdentity: [UInt8]?
-    var serverName: String?
-    var sessionFingerprint: [UInt8] = []
-    var heldDatagrams: [HeldDatagram] = []
-    /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could not open.
-    var unusableSealedRecords = 0
-    /// How many of them there were when the timer expired last, and in how many waits there were any.
-    var waitsWithUnusableRecords = (counted: 0, waits: 0)
-    /// Sealed records that held nothing but were opened.
-    var emptyRecords = 0
-    /// The last that was said of a peer that has not answered yet.
-    var unreachable: DtlsError?
-    var meter: RoundTripMeter
-    /// How many of the timer's expiries were looked at.
-    var countedTimeouts = 0
-    /// How many of this side's flights were looked at.
-    private var countedFlights = 0
-    /// The hello of a server's client, the last time it came.
-    var latestHello: (random: [UInt8], sequenceNumber: UInt64)?
-    /// How often a hello that came again was answered.
-    var answeredHellos = 0
-    var alertDeadline: ContinuousClock.Instant?
-    var handshakeDeadline: ContinuousClock.Instant?
-    var retransmissionDeadline: ContinuousClock.Instant?
-    /// When OpenSSL's timer must have expired, whatever the wall clock says.
-    var overdueDeadline: ContinuousClock.Instant?
-    /// The wait of OpenSSL's timer that ``overdueDeadline`` is for.
-    var timedWait = 0
-    var slices: RecordFilter.Slices = []
-    var arranged: [UInt8] = []
-    var inbound = DatagramQueue()
-    var events = Deque<DtlsEvent>()
 
-    /// What was counted since the engine was made.
-    public internal(set) var statistics = DtlsStatistics()
-
-    /// What the handshake has settled; `nil` before it is finished.
-    public internal(set) var negotiated: DtlsNegotiated?
-
-    /// The most bytes that ``send(_:)`` takes: the ``mtu`` without what the record adds. 0 before the handshake is finished.
-    public internal(set) var maximumPayloadSize = 0
-
-    /// The addresses that a ``DtlsConfiguration/capture`` shows. Placeholders by default.
-    public var flow: (own: DtlsEndpointName, peer: DtlsEndpointName)?
-
-    /// How long the handshake may take, on the monotonic clock. Read by ``start(now:)``. Default: the configuration's
-    /// ``DtlsConfiguration/handshakeTimeout``.
-    public var handshakeTimeout: Duration
-
-    enum Question {
-        case hello
-        case preSharedKey
-        case certificates
-    }
-
-    /// How many datagrams are kept while the application is asked.
-    static let maximumHeldDatagrams = 8
-
-    /// No honest datagram of a handshake is larger.
-    static let maximumHeldBytes = 8_192
+    /// The same one, for as long as it is the first.
+    private(set) var attached: AttachedAssociation?
 
     /// Makes a client's engine.
     ///
@@ -109,11 +44,14 @@ public final class DtlsEngine {
         preSharedKey: DtlsPreSharedKey? = nil,
         usesIPv6: Bool = false
     ) throws(DtlsError) {
-        guard context.role == .client else { throw Self.wrongRole }
-        try self.init(context: context, hello: nil, usesIPv6: usesIPv6)
-        try setServerName(serverName)
-        sessionFingerprint = SessionFingerprint.ofClient(context, serverName: serverName, preSharedKey: preSharedKey)
-        if let preSharedKey { callbacks.preSharedKey = .key(preSharedKey) }
+        try self.init(
+            context,
+            role: .client,
+            hello: nil,
+            connectionID: context.configuration.connectionIDs.make(for: .client),
+            usesIPv6: usesIPv6
+        )
+        try attached?.prepareClient(serverName: serverName, preSharedKey: preSharedKey)
     }
 
     /// Makes a server's engine for one client.
@@ -123,142 +61,110 @@ public final class DtlsEngine {
     ///   - hello: The ClientHello that passed a ``DtlsHelloGate``. `nil` only where something else keeps strangers off (an ICE
     ///     agent, a connected link): the first ClientHello is then answered at once, without a cookie.
     ///   - usesIPv6: Whether the path is IPv6.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role,
-    ///   ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role or a Connection ID of another length than
+    ///   announced, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
     public convenience init(
         server context: DtlsEngineContext,
         hello: DtlsClientHello? = nil,
         usesIPv6: Bool = false
     ) throws(DtlsError) {
-        guard context.role == .server else { throw Self.wrongRole }
-        try self.init(context: context, hello: hello, usesIPv6: usesIPv6)
+        try self.init(
+            context,
+            role: .server,
+            hello: hello,
+            connectionID: context.configuration.connectionIDs.make(for: .server),
+            usesIPv6: usesIPv6
+        )
     }
 
-    private init(context: DtlsEngineContext, hello: DtlsClientHello?, usesIPv6: Bool) throws(DtlsError) {
-        self.context = context
-        self.hello = hello
-        handshakeTimeout = context.configuration.handshakeTimeout
-        callbacks = CallbackState(context: context)
-        watch = PreSharedKeyWatch(role: context.role)
-        meter = RoundTripMeter(role: context.role)
-        latestHello = hello.map { ($0.random, $0.recordSequenceNumber) }
-        filter = RecordFilter(
-            role: context.role,
-            takesCertificates: context.role == .client || context.settings.clientCertificates != .none
-        )
-        // DTLS 1.3 has other record headers (RFC 9147 §4), and acknowledgements that name records; only OpenSSL can read it.
-        let leavesRecordsAlone = context.configuration.maximumVersion >= .v1_3
-        if !leavesRecordsAlone {
-            reassembly = MessageReassembly(
-                maximumBytes: filter.maximumReassembly,
-                first: (hello?.messageSequence).map { $0 &+ 1 } ?? 0
-            )
+    private init(
+        _ context: DtlsEngineContext,
+        role: DtlsRole,
+        hello: DtlsClientHello?,
+        connectionID: [UInt8]?,
+        usesIPv6: Bool
+    ) throws(DtlsError) {
+        guard context.role == role else {
+            throw DtlsError(.invalidConfiguration, phase: .handshake, "the context was made for the other role")
         }
-        bio = DatagramBIO(
-            mtu: context.configuration.mtu,
-            isIPv6: usesIPv6,
-            numbersInbound: !leavesRecordsAlone,
-            inboundVersion: leavesRecordsAlone || context.configuration.minimumVersion < .v1_2 ? nil : 0xFD
+        let attached = try AttachedAssociation(
+            context: context,
+            hello: hello,
+            connectionID: connectionID,
+            usesIPv6: usesIPv6
         )
-        bio.firstSequenceNumber = hello?.recordSequenceNumber
-        records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
+        self.context = context
+        self.attached = attached
+        life = attached
     }
 
-    private static var wrongRole: DtlsError {
-        DtlsError(.invalidConfiguration, phase: .handshake, "the context was made for the other role")
+    /// Begins the second life, if the handshake has come to its end and allows it.
+    private func graduate() {
+        guard let attached, let graduation = attached.takeGraduation(),
+            let detached = DetachedAssociation(graduation, of: attached)
+        else { return }
+        self.attached = nil
+        life = detached
+        detached.receiveEarly(graduation)
     }
-}
 
-// MARK: - Inputs
+    // MARK: Inputs
 
-extension DtlsEngine {
+    /// How long the handshake may take, on the monotonic clock. Read by ``start(now:)``. Default: the configuration's
+    /// ``DtlsConfiguration/handshakeTimeout``.
+    public var handshakeTimeout: Duration {
+        get { attached?.handshakeTimeout ?? .zero }
+        set { attached?.handshakeTimeout = newValue }
+    }
+
+    /// The addresses that a ``DtlsConfiguration/capture`` shows. Placeholders by default.
+    public var flow: (own: DtlsEndpointName, peer: DtlsEndpointName)? {
+        get { life.flow }
+        set { life.flow = newValue }
+    }
+
     /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made with or
     /// waits for one. A second call does nothing.
     public func start(now: ContinuousClock.Instant = .now) {
-        guard lifecycle.start() else { return }
-        statistics.handshakesStarted = 1
-        handshakeDeadline = now + handshakeTimeout
-        if let hello {
-            if asksBeforeHello(hello) {
-                question = .hello
-                events.append(.helloReceived(hello.offer))
-            } else {
-                acceptHello(hello)
-            }
-        } else if context.role == .client {
-            advance()
-        }
-        finishInput(now: now)
+        attached?.start(now: now)
     }
 
     /// Takes a datagram from the peer, whatever it holds.
     ///
     /// Ignored before ``start(now:)`` and after the end.
-    public func receive(_ datagram: RawSpan, now: ContinuousClock.Instant = .now) {
+    ///
+    /// - Returns: Whether it was the peer's. An association with a Connection ID survives a change of the peer's address: send to the
+    ///   address from which a datagram came that was ``DtlsReceipt/newest``, and to no other.
+    @discardableResult
+    public func receive(_ datagram: RawSpan, now: ContinuousClock.Instant = .now) -> DtlsReceipt {
         datagram.withUnsafeBytes { receive($0, now: now) }
     }
 
-    package func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
-        statistics.datagramsReceived += 1
-        statistics.bytesReceived += datagram.count
-        guard lifecycle.isHandshaking || lifecycle.isOpen else { return }
-        if lifecycle.isHandshaking { measureRoundTrip(datagram, now: now) }
-        let isHeld = question != nil ? hold(datagram) : process(datagram, now: now)
-        if lifecycle.isHandshaking, question == nil { answerRepeatedHello(datagram, now: now) }
-        finishInput(now: now)
-        if !isHeld { capture(datagram) }
+    @discardableResult
+    package func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> DtlsReceipt {
+        let receipt = life.receive(datagram, now: now)
+        graduate()
+        return receipt
     }
 
     /// Seals a payload into one datagram.
     ///
     /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
     /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge`` and, for an empty payload, ``DtlsError/Code-swift.struct/unsupported``,
-    ///   which leave the association unharmed, or
+    ///   which leave the association unharmed; ``DtlsError/Code-swift.struct/keysUsedUp``, which ends it with close_notify; or
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` before the handshake is finished and after the end.
     public func send(_ payload: RawSpan) throws(DtlsError) {
-        try payload.withUnsafeBytes { bytes throws(DtlsError) in try send(bytes) }
+        try payload.withUnsafeBytes { bytes throws(DtlsError) in try life.send(bytes) }
     }
 
     package func send(_ payload: UnsafeRawBufferPointer) throws(DtlsError) {
-        guard lifecycle.isOpen else { throw notOpen }
-        guard payload.count <= maximumPayloadSize else {
-            throw DtlsError(
-                .payloadTooLarge,
-                phase: .established,
-                "a payload of \(payload.count) bytes is larger than \(maximumPayloadSize)",
-                hint: mtu < context.configuration.mtu
-                    ? "split it: the path carries no more"
-                    : "split it, or raise the configuration's mtu if the path carries more"
-            )
-        }
-        guard !payload.isEmpty else {
-            throw DtlsError(.unsupported, phase: .established, "OpenSSL sends no empty records")
-        }
-        if case .failed(let errors) = records.perform(.write(payload)) {
-            let error = DtlsError(
-                .connectionClosed,
-                phase: .established,
-                "OpenSSL could not seal a payload",
-                openSSLErrors: errors
-            )
-            end(.failed(error))
-            throw error
-        }
-        statistics.payloadsSent += 1
-        bio.endFlight()
+        try life.send(payload)
     }
 
     /// Sends what is due: a flight again, or the end of a handshake that took too long.
     public func handleTimeout(now: ContinuousClock.Instant = .now) {
-        guard lifecycle.isHandshaking else { return }
-        if let deadline = handshakeDeadline, now >= deadline {
-            failByTime()
-        } else if let deadline = alertDeadline, question == nil, now >= deadline {
-            failByHeldAlert()
-        } else if let deadline = retransmissionDeadline, now >= deadline {
-            retransmit(now: now)
-        }
-        finishInput(now: now)
+        life.handleTimeout(now: now)
+        graduate()
     }
 
     /// Ends the association: an open one with close_notify, of which ``drainOutbound(_:)`` hands out the datagram.
@@ -268,138 +174,138 @@ extension DtlsEngine {
 
     /// Ends the association for a reason of this side's own.
     package func close(as reason: DtlsCloseReason) {
-        if lifecycle.isOpen { _ = records.perform(.shutdown) }
-        tellPeerOfUnexposedEnd()
-        bio.endFlight()
-        end(reason)
-    }
-
-    /// A client whose certificates the application has not judged yet believes itself connected.
-    func tellPeerOfUnexposedEnd() {
-        guard case .certificates? = question, context.role == .server else { return }
-        _ = records.perform(.shutdown)
+        life.close(as: reason)
     }
 
     /// Ends the association without telling the peer, because its new association has taken the place.
     package func abandon() {
-        end(.replacedByPeer)
+        life.abandon()
     }
-}
 
-// MARK: - Outputs
+    // MARK: Outputs
 
-extension DtlsEngine {
     /// Hands out the datagrams to send, in order, and forgets them. The bytes are valid only until `body` returns.
     public func drainOutbound(_ body: (RawSpan) -> Void) {
-        drainOutboundBytes { body($0.bytes) }
+        life.drainOutboundBytes { body($0.bytes) }
     }
 
     package func drainOutboundBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
-        statistics.datagramsSent += bio.outbound.count
-        statistics.bytesSent += bio.outbound.byteCount
-        if let capture = context.configuration.capture {
-            bio.outbound.drain { datagram in
-                capture.record(datagram, from: ownName, to: peerName)
-                body(datagram)
-            }
-        } else {
-            bio.outbound.drain(body)
-        }
+        life.drainOutboundBytes(body)
     }
 
     /// The next event, oldest first.
     public func nextEvent() -> DtlsEvent? {
-        events.popFirst()
+        life.nextEvent()
     }
 
     /// Hands out the payloads that came, each as its record had it, in order, and forgets them. The bytes are valid only until
     /// `body` returns.
     public func drainApplicationData(_ body: (RawSpan) -> Void) {
-        drainApplicationDataBytes { body($0.bytes) }
+        life.drainApplicationDataBytes { body($0.bytes) }
     }
 
     package func drainApplicationDataBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
-        inbound.drain(body)
+        life.drainApplicationDataBytes(body)
     }
 
     /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.
-    public var nextDeadline: ContinuousClock.Instant? {
-        guard lifecycle.isHandshaking else { return nil }
-        return [handshakeDeadline, retransmissionDeadline, question == nil ? alertDeadline : nil].compactMap { $0 }
-            .min()
-    }
+    public var nextDeadline: ContinuousClock.Instant? { life.nextDeadline }
 
     /// Whether the handshake is finished and the association has not ended.
-    public var isOpen: Bool { lifecycle.isOpen }
+    public var isOpen: Bool { life.isOpen }
 
     /// Why the association has ended; `nil` while it has not.
-    public var closeReason: DtlsCloseReason? { lifecycle.closeReason }
+    public var closeReason: DtlsCloseReason? { life.closeReason }
+
+    /// What was counted since the engine was made.
+    public var statistics: DtlsStatistics { life.statistics }
+
+    /// What the handshake has settled; `nil` before it is finished.
+    public var negotiated: DtlsNegotiated? { life.negotiated }
+
+    /// The most bytes that ``send(_:)`` takes: the ``mtu`` without what the record adds. 0 before the handshake is finished.
+    public var maximumPayloadSize: Int { life.maximumPayloadSize }
+
+    /// Whether the association has left OpenSSL's `SSL` (``DtlsRecordLayer/detached``).
+    package var isDetached: Bool { attached == nil }
+
+    // MARK: Answers
+
+    /// Answers ``DtlsEvent/preSharedKeyRequested(_:)``. Does nothing when that is not the question.
+    public func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant = .now) {
+        attached?.answer(answer, now: now)
+        graduate()
+    }
+
+    /// Answers ``DtlsEvent/certificatesPresented(_:)``. Does nothing when that is not the question.
+    ///
+    /// - Parameter accepted: Whether the association may be opened. A client's handshake goes on with it or ends with the alert
+    ///   `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
+    public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {
+        attached?.answer(accepted: accepted, now: now)
+        graduate()
+    }
+
+    /// Answers ``DtlsEvent/helloReceived(_:)``. Does nothing when that is not the question.
+    ///
+    /// - Parameters:
+    ///   - identity: The certificate chain and key for this client; `nil` for the configuration's.
+    ///   - session: What the application's store has under ``DtlsClientOffer/sessionID``, if anything.
+    ///   - now: The time.
+    public func answer(
+        identity: DtlsIdentity?,
+        session: DtlsStoredSession? = nil,
+        now: ContinuousClock.Instant = .now
+    ) {
+        attached?.answer(identity: identity, session: session, now: now)
+        graduate()
+    }
 }
 
-// MARK: - Common to all inputs
+// MARK: - The path
 
 extension DtlsEngine {
-    /// Records a datagram that came, after what it brought about, so that the secrets that decrypt it stand before it.
-    func capture(_ datagram: UnsafeRawBufferPointer) {
-        context.configuration.capture?.record(datagram, from: peerName, to: ownName)
+    /// How long the path takes there and back, as far as it is known: what was set before ``start(now:)``, until the handshake has shown
+    /// it.
+    ///
+    /// Set it where the transport knows it (an ICE agent does, and a server whose clients are known), and the waits for lost flights fit
+    /// the path from the first one on; see ``DtlsRetransmissionPolicy/adaptsToRoundTrip``. A client measures it in the cookie exchange,
+    /// or up to the ServerHello where there is none, a server from its own flight to the client's answer, computing on both sides
+    /// included. `nil`, the default, where nothing was set or measured.
+    public var roundTrip: Duration? {
+        get { life.roundTrip }
+        set { life.roundTrip = newValue }
     }
 
-    func finishInput(now: ContinuousClock.Instant) {
-        if callbacks.flights != countedFlights {
-            countedFlights = callbacks.flights
-            reassembly?.flightAnswered()
-        }
-        countRetransmissions()
-        if bio.hasWritten, let last = bio.highestSequenceNumber { meter.sent(upTo: last, at: now) }
-        bio.endFlight()
-        collectFromCallbacks()
-        scheduleRetransmission(now: now)
+    /// The least that ``lowerMTU(to:)`` goes down to, in bytes of UDP payload.
+    public static let minimumMTU = 256
+
+    /// UDP payload bytes of the largest datagram that the engine sends: the configuration's ``DtlsConfiguration/mtu``, or what
+    /// ``lowerMTU(to:)`` has made of it.
+    public var mtu: Int { life.mtu }
+
+    /// Makes the datagrams smaller, because the path turned out to carry less than the configuration says (`EMSGSIZE`, an
+    /// ICMP message "packet too big").
+    ///
+    /// What was sent already is not sent again: in a handshake the next retransmission fits, later the application decides.
+    /// ``maximumPayloadSize`` follows. The MTU never rises again in this association, and a value that is not lower than
+    /// ``mtu`` does nothing.
+    ///
+    /// - Parameter bytes: The new MTU in bytes of UDP payload, without the IP and UDP headers (28 bytes with IPv4, 48 with
+    ///   IPv6). Less than ``minimumMTU`` counts as that.
+    public func lowerMTU(to bytes: Int) {
+        life.lowerMTU(to: bytes)
     }
 
-    /// Ends the association, once.
-    func end(_ reason: DtlsCloseReason) {
-        collectFromCallbacks()
-        let wasHandshaking = lifecycle.isHandshaking
-        guard lifecycle.end(reason) else { return }
-        if wasHandshaking {
-            var code = DtlsError.Code.connectionClosed
-            if case .failed(let error) = reason { code = error.code }
-            statistics.handshakesFailed[code, default: 0] += 1
-        }
-        heldDatagrams = []
-        reassembly = nil
-        arranged = []
-        bio.keepsFlight = false
-        question = nil
-        retransmissionDeadline = nil
-        alertDeadline = nil
-        handshakeDeadline = nil
-        events.append(.closed(reason))
-    }
-
-    /// Takes what the callbacks have left for the application.
-    func collectFromCallbacks() {
-        if !callbacks.keyLogLines.isEmpty {
-            for line in callbacks.keyLogLines {
-                context.configuration.keyLog?.write(line)
-                context.configuration.capture?.recordSecret(line)
-            }
-            callbacks.keyLogLines = []
-        }
-        if !callbacks.establishedSessions.isEmpty {
-            for session in callbacks.establishedSessions { events.append(.sessionEstablished(session)) }
-            callbacks.establishedSessions = []
-        }
-    }
-
-    private var ownName: DtlsEndpointName { flow?.own ?? .placeholder(context.role) }
-    private var peerName: DtlsEndpointName { flow?.peer ?? .placeholder(context.role == .client ? .server : .client) }
-
-    var notOpen: DtlsError {
-        guard let reason = lifecycle.closeReason else {
-            return DtlsError(.connectionClosed, phase: .handshake, "the handshake is not finished")
-        }
-        if case .failed(let error) = reason { return error }
-        return DtlsError(.connectionClosed, phase: .established, "the connection was \(reason)")
+    /// Takes note that the peer cannot be reached, in the words of the network or the system.
+    ///
+    /// Only a client's handshake cares, and only until the peer has answered: an ICMP message can be forged and a route
+    /// can come back, so no association ends by it, nor the handshake of a server, whose client has shown that it is there.
+    ///
+    /// - Parameters:
+    ///   - error: What to end with.
+    ///   - isFinal: Whether to end at once. Otherwise it becomes the reason when the handshake's time is over.
+    package func noteUnreachable(_ error: DtlsError, isFinal: Bool, now: ContinuousClock.Instant) {
+        attached?.noteUnreachable(error, isFinal: isFinal, now: now)
     }
 }

@@ -20,6 +20,12 @@ public final class DtlsEngineContext: Sendable {
     /// Whether pre-shared keys are in use.
     public let usesPreSharedKeys: Bool
 
+    /// Whether associations leave OpenSSL after their handshake, if their suite allows it.
+    let detaches: Bool
+
+    /// Whether hellos carry Connection IDs.
+    let offersConnectionIDs: Bool
+
     let asksApplication: Bool
     let applicationOverrules: Bool
     // An SSL_CTX that is not changed after init; OpenSSL counts its references and locks its caches (SSL_CTX_new(3)).
@@ -54,6 +60,7 @@ public final class DtlsEngineContext: Sendable {
             configuration,
             for: .client(preSharedKeys: usesPreSharedKeys, verification: verification)
         )
+        (detaches, offersConnectionIDs) = Self.prepareRecords(configuration, .client, context.pointer)
     }
 
     /// Makes the context of servers.
@@ -75,6 +82,21 @@ public final class DtlsEngineContext: Sendable {
         asksApplication = settings.asksApplication
         applicationOverrules = settings.asksApplication && settings.applicationOverrules
         context = try SSLContextAssembly.make(configuration, for: .server(settings))
+        (detaches, offersConnectionIDs) = Self.prepareRecords(configuration, .server, context.pointer)
+    }
+
+    /// Finds out whether associations leave OpenSSL, and whether their records may carry Connection IDs then.
+    private static func prepareRecords(
+        _ configuration: DtlsConfiguration,
+        _ role: DtlsRole,
+        _ context: OpaquePointer
+    ) -> (detaches: Bool, offersConnectionIDs: Bool) {
+        // DTLS 1.3 has other records, and other Connection IDs.
+        guard configuration.recordLayer == .detached, configuration.maximumVersion < .v1_3 else {
+            return (false, false)
+        }
+        guard configuration.connectionIDs.length(for: role) != nil else { return (true, false) }
+        return (true, ConnectionIDExtension.install(on: context, role: role))
     }
 
     /// The version of the OpenSSL that is linked, such as `OpenSSL 3.0.19 27 Jan 2026`.

@@ -44,11 +44,21 @@ public struct DtlsNegotiated: Sendable {
     /// What the client offered, as a server saw it; `nil` on clients, and on servers without a ``DtlsHelloGate``.
     public let clientOffer: DtlsClientOffer?
 
+    /// The Connection IDs (RFC 9146), or `nil` where none were negotiated: the peer does not know them, or one side does not want them.
+    public let connectionIDs: DtlsNegotiatedConnectionIDs?
+
     /// Whether an earlier session was resumed.
     public let isResumed: Bool
 
-    init(of ssl: OpaquePointer, role: DtlsRole, preSharedKeyIdentity: [UInt8]?, clientOffer: DtlsClientOffer?) {
+    init(
+        of ssl: OpaquePointer,
+        role: DtlsRole,
+        preSharedKeyIdentity: [UInt8]?,
+        clientOffer: DtlsClientOffer?,
+        connectionIDs: DtlsNegotiatedConnectionIDs?
+    ) {
         self.clientOffer = clientOffer
+        self.connectionIDs = connectionIDs
         applicationProtocol = Self.applicationProtocol(of: ssl)
         let profile = COpenSSL_SSL_selected_srtp_profile(ssl)
         srtpProfile = DtlsSRTPProfile.all.first { $0.id == profile }

@@ -27,6 +27,12 @@ final class CallbackState {
     /// The identity for which a server's application was asked.
     var requestedIdentity: [UInt8]?
     var preSharedKeyWasUsed = false
+    /// What the peer is to put into its records; nil when Connection IDs are neither offered nor accepted.
+    var ownConnectionID: [UInt8]?
+    /// What the peer's hello has asked for.
+    var peerConnectionID: [UInt8]?
+    /// Whether both hellos have said so.
+    var agreesOnConnectionIDs = false
     var alertSent: DtlsAlert?
     var alertReceived: DtlsAlert?
     var verdict: DtlsCertificateVerdict?
@@ -55,6 +61,14 @@ final class CallbackState {
     var establishedSessions: [DtlsStoredSession] = []
     /// What a store had under the ID that the client offered.
     var offeredSession: DtlsSecretBytes?
+
+    /// What both hellos have agreed on; nil when there is no ID in either direction.
+    var negotiatedConnectionIDs: DtlsNegotiatedConnectionIDs? {
+        guard agreesOnConnectionIDs, let ownConnectionID, let peerConnectionID,
+            !ownConnectionID.isEmpty || !peerConnectionID.isEmpty
+        else { return nil }
+        return DtlsNegotiatedConnectionIDs(own: ownConnectionID, peer: peerConnectionID)
+    }
 
     /// The suite of which ``sealedOverhead(of:)`` was asked last, and the answer.
     private var knownSuite: (pointer: OpaquePointer, overhead: Int?)?

@@ -32,6 +32,16 @@ final class DatagramBIO {
     /// The highest sequence number written in epoch 0.
     private(set) var highestSequenceNumber: UInt64?
 
+    /// Above every sequence number written in epoch 1.
+    private(set) var nextSealedNumber: UInt64 = 0
+
+    /// Whether a sealed record carried a nonce that epoch and sequence number may become later. OpenSSL counts those of GCM from a random
+    /// number.
+    private(set) var hasWrittenForeignNonce = false
+
+    /// What a sealed record of OpenSSL's is to leave as; `nil` loses it.
+    var readdress: ((UnsafeRawBufferPointer) -> [UInt8]?)?
+
     private var sequenceOffset: UInt64 = 0
     private var joinsWithLast = false
     private var flight = DatagramQueue()
@@ -86,6 +96,14 @@ final class DatagramBIO {
         body()
         inbound = UnsafeRawBufferPointer(start: nil, count: 0)
         self.slices = []
+    }
+
+    /// The piece that OpenSSL has read last.
+    var lastRead: UnsafeRawBufferPointer? {
+        guard nextSlice > 0, nextSlice <= slices.count, slices[nextSlice - 1].upperBound <= inbound.count else {
+            return nil
+        }
+        return UnsafeRawBufferPointer(rebasing: inbound[slices[nextSlice - 1]])
     }
 
     /// How many pieces of the datagram under way OpenSSL has not read.
@@ -156,6 +174,20 @@ final class DatagramBIO {
     }
 
     fileprivate func write(_ bytes: UnsafeRawBufferPointer) {
+        guard let readdress, RecordHeader.hasSealed(bytes) else { return enqueue(bytes) }
+        var readdressed: [UInt8] = []
+        RecordHeader.forEach(in: bytes) { header, range in
+            let record = UnsafeRawBufferPointer(rebasing: bytes[range])
+            if header.epoch == 0 {
+                readdressed += record
+            } else if let other = readdress(record) {
+                readdressed += other
+            }
+        }
+        if !readdressed.isEmpty { readdressed.withUnsafeBytes { enqueue($0) } }
+    }
+
+    private func enqueue(_ bytes: UnsafeRawBufferPointer) {
         let joins = joinsWithLast && outbound.lastCount + bytes.count <= handshakeMTU
         if joins {
             outbound.extendLast(bytes)
@@ -191,9 +223,9 @@ final class DatagramBIO {
     /// OpenSSL 3.2 to 4.0 sends its ServerHello with sequence number 1 although the HelloVerifyRequest may have used that
     /// (openssl#32063), and the client takes it for a replay.
     private func renumber(_ bytes: UnsafeMutableRawBufferPointer) {
-        let readable = UnsafeRawBufferPointer(bytes)
-        var offset = 0
-        while let header = RecordHeader(readable, at: offset), header.epoch == 0 {
+        RecordHeader.forEach(in: UnsafeRawBufferPointer(bytes)) { header, range in
+            let offset = range.lowerBound
+            guard header.epoch == 0 else { return noteSealed(header, bytes, at: offset) }
             if let first = firstSequenceNumber {
                 sequenceOffset = first > header.sequenceNumber ? first - header.sequenceNumber : 0
                 firstSequenceNumber = nil
@@ -201,8 +233,25 @@ final class DatagramBIO {
             let number = header.sequenceNumber &+ sequenceOffset
             if sequenceOffset > 0 { bytes.storeUInt48(number, at: offset + 5) }
             highestSequenceNumber = Swift.max(highestSequenceNumber ?? 0, number)
-            offset += RecordHeader.size + header.length
         }
+    }
+
+    private func noteSealed(_ header: RecordHeader, _ bytes: UnsafeMutableRawBufferPointer, at offset: Int) {
+        nextSealedNumber = Swift.max(nextSealedNumber, header.sequenceNumber + 1)
+        let nonce = offset + RecordHeader.size
+        guard header.length >= 8, bytes[nonce] == 0, bytes[nonce + 1] == DetachedRecords.epoch else { return }
+        if !bytes[nonce..<(nonce + 8)].elementsEqual(bytes[(offset + 3)..<(offset + 11)]) {
+            hasWrittenForeignNonce = true
+        }
+    }
+
+    /// Hands over the last flight and what has not been sent.
+    func takeQueues() -> (flight: DatagramQueue, outbound: DatagramQueue) {
+        defer {
+            flight = DatagramQueue()
+            outbound = DatagramQueue()
+        }
+        return (flight, outbound)
     }
 
     /// Built once and never changed, hence safe to share between threads.

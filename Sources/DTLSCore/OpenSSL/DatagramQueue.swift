@@ -60,6 +60,14 @@ struct DatagramQueue {
         return true
     }
 
+    /// Takes the last datagram back.
+    mutating func removeLast() -> [UInt8] {
+        let count = lastCount
+        guard ends.popLast() != nil else { return [] }
+        defer { bytes.removeLast(count) }
+        return Array(bytes[(bytes.count - count)...])
+    }
+
     /// Hands out every datagram in order, then forgets them.
     mutating func drain(_ body: (UnsafeRawBufferPointer) -> Void) {
         visit(body)

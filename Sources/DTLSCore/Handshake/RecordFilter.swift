@@ -17,7 +17,12 @@ struct RecordFilter {
 
     private let role: DtlsRole
     private let takesCertificates: Bool
+    private let keepsSealed: Bool
+    private let connectionID: [UInt8]
     private var earlyRecords = 0
+
+    /// Whether the peer has agreed to put this side's Connection ID into what it seals. Nothing without it is the peer's then.
+    var usesConnectionID = false
 
     /// How many sealed records have passed.
     private(set) var sealedRecords = 0
@@ -25,9 +30,14 @@ struct RecordFilter {
     /// - Parameters:
     ///   - role: Whose side this is.
     ///   - takesCertificates: Whether the peer has any business sending certificates.
-    init(role: DtlsRole, takesCertificates: Bool = true) {
+    ///   - keepsSealed: Whether sealed records are kept from OpenSSL: its Finished until there are keys for it, and all others until the
+    ///     handshake is finished.
+    ///   - connectionID: What may stand in sealed records of the peer; empty when nothing may.
+    init(role: DtlsRole, takesCertificates: Bool = true, keepsSealed: Bool = false, connectionID: [UInt8] = []) {
         self.role = role
         self.takesCertificates = takesCertificates
+        self.keepsSealed = keepsSealed
+        self.connectionID = connectionID
     }
 
     /// A fatal alert in clear during the handshake. It may be forged, so it ends nothing by itself.
@@ -41,6 +51,10 @@ struct RecordFilter {
         var hasHandshake = false
         /// Whether there is a sealed message of the handshake: a Finished.
         var hasSealed = false
+        /// Where sealed records stand that are to be kept from OpenSSL.
+        var kept: [Range<Int>] = []
+        /// Where sealed messages of the handshake stand that pass.
+        var sealedHandshake: [Range<Int>] = []
     }
 
     mutating func sift(
@@ -54,18 +68,18 @@ struct RecordFilter {
         var joins = false
         var hasChange = false
         while offset < datagram.count {
-            guard let header = RecordHeader(datagram, at: offset) else {
+            guard let header = RecordHeader(datagram, at: offset, expectedIDLength: connectionID.count) else {
                 drops[.malformedRecord] += 1
                 break
             }
-            let end = offset + RecordHeader.size + header.length
+            let end = offset + header.size + header.length
             let isChange = header.epoch == 0 && header.contentType == ContentType.changeCipherSpec
             let reason: DtlsDropReason? =
                 if isChange, hasChange {
                     // An honest flight has one. OpenSSL stops reading at one that comes too early.
                     .malformedRecord
                 } else if header.epoch != 0 {
-                    objectionToSealed(header, isOpen: isOpen, &findings)
+                    objectionToSealed(header, datagram, at: offset, isOpen: isOpen)
                 } else if isOpen {
                     .clearRecordWhenOpen
                 } else {
@@ -73,7 +87,15 @@ struct RecordFilter {
                 }
             if let reason {
                 drops[reason] += 1
+            } else if header.epoch != 0, keepsFromOpenSSL(header, isOpen: isOpen) {
+                findings.kept.append(offset..<end)
+                joins = false
             } else {
+                if header.epoch != 0, !isOpen, header.contentType == ContentType.handshake {
+                    findings.hasSealed = true
+                    findings.sealedHandshake.append(offset..<end)
+                }
+                if header.epoch != 0 { sealedRecords += 1 }
                 Self.extend(&slices, with: offset..<end, joins: joins)
                 joins = !isChange
                 if isChange { hasChange = true }
@@ -178,24 +200,37 @@ struct RecordFilter {
     /// Why a sealed record may not pass; `nil` when it may.
     private mutating func objectionToSealed(
         _ header: RecordHeader,
-        isOpen: Bool,
-        _ findings: inout Findings
+        _ datagram: UnsafeRawBufferPointer,
+        at offset: Int,
+        isOpen: Bool
     ) -> DtlsDropReason? {
         guard header.epoch == 1 else { return .improperSealedRecord }
         guard header.length >= minimumSealedLength else { return .undersizedRecord }
-        guard (ContentType.changeCipherSpec...ContentType.applicationData).contains(header.contentType) else {
-            return .improperSealedRecord
-        }
-        if !isOpen {
-            if !hasKeysOfPeer {
-                guard earlyRecords < Self.maximumEarlyRecords else { return .earlyRecordLimit }
-                earlyRecords += 1
+        if header.contentType == ContentType.connectionID {
+            guard datagram[header.connectionID(at: offset)].elementsEqual(connectionID) else {
+                return .improperSealedRecord
             }
-            if header.contentType == ContentType.handshake { findings.hasSealed = true }
+        } else {
+            guard (ContentType.changeCipherSpec...ContentType.applicationData).contains(header.contentType),
+                !usesConnectionID
+            else { return .improperSealedRecord }
         }
-        sealedRecords += 1
+        if !isOpen, !hasKeysOfPeer, !keepsFromOpenSSL(header, isOpen: isOpen) {
+            guard earlyRecords < Self.maximumEarlyRecords else { return .earlyRecordLimit }
+            earlyRecords += 1
+        }
         return nil
     }
+
+    /// Whether a sealed record that may pass is not for OpenSSL, at least not now.
+    private func keepsFromOpenSSL(_ header: RecordHeader, isOpen: Bool) -> Bool {
+        if header.contentType == ContentType.connectionID { return true }
+        // OpenSSL keeps a buffer of its own for each that comes before the keys, of up to 17 KB (CVE-2026-54874).
+        return keepsSealed && !isOpen && (header.contentType != ContentType.handshake || !hasKeysOfPeer)
+    }
+
+    /// Counts a sealed record that was kept and passes now.
+    mutating func countSealed() { sealedRecords += 1 }
 
     /// Forgets a held alert, because the peer went on with the handshake.
     mutating func dismissHeldAlert() {

@@ -2,7 +2,7 @@ import COpenSSL
 
 // From OpenSSL's words to an error that says what happened and what to do.
 
-extension DtlsEngine {
+extension AttachedAssociation {
     /// Ends the handshake with what OpenSSL said.
     func failHandshake(_ errors: [DtlsOpenSSLError]) {
         let reasons = Set(errors.map { ERR_GET_REASON(UInt($0.code)) })

@@ -1,9 +1,14 @@
 // The way of a datagram from the filter to OpenSSL, and of its payloads to the application.
 
-extension DtlsEngine {
+extension AttachedAssociation {
     /// Passes what the filter lets through to OpenSSL, and takes what comes of it. Returns whether the datagram as a whole waits for an
     /// answer of the application.
     func process(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> Bool {
+        if let graduation {
+            // No longer OpenSSL's.
+            graduation.early.append(Array(datagram))
+            return false
+        }
         let heldAlert = filter.heldAlert
         slices.removeAll(keepingCapacity: true)
         var findings = RecordFilter.Findings()
@@ -14,6 +19,7 @@ extension DtlsEngine {
                 // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations (CVE-2026-75806).
                 if let overhead = callbacks.sealedOverhead(of: records.cipher) { filter.minimumSealedLength = overhead }
                 filter.hasKeysOfPeer = records.hasKeysOfPeer
+                filter.usesConnectionID = callbacks.negotiatedConnectionIDs.map { !$0.own.isEmpty } ?? false
             }
             findings = filter.sift(
                 datagram,
@@ -22,6 +28,7 @@ extension DtlsEngine {
                 counting: &statistics.drops
             )
         }
+        keepEarly(findings, of: datagram)
         if filter.heldAlert != nil, heldAlert == nil {
             alertDeadline = now + context.configuration.retransmission.initialTimeout
         }
@@ -68,7 +75,7 @@ extension DtlsEngine {
         }
         bio.withInbound(bytes, slices) {
             advanceThroughAll()
-            if lifecycle.isOpen { readAll(largest: bytes.count) }
+            if lifecycle.isOpen, graduation == nil { readAll(largest: bytes.count) }
             if question != nil { bio.forEachUnread { holdRest($0) } }
         }
         if lifecycle.isOpen { countUnopenedRecords() }
@@ -96,7 +103,7 @@ extension DtlsEngine {
     /// Takes note of the sealed records that OpenSSL has dropped without a word. All were its to open by now, the Finished among them.
     private func countUnopenedRecords() {
         let opened = 1 + statistics.payloadsReceived + emptyRecords
-        statistics.drops[.unopenedRecord] = Swift.max(0, filter.sealedRecords - opened)
+        statistics.drops[.unopenedRecord] = unopenedEarly + Swift.max(0, filter.sealedRecords - opened)
     }
 
     /// Reads until OpenSSL has no more: a datagram may hold several records, and each is a payload of its own.

@@ -2,7 +2,7 @@ import COpenSSL
 
 // The handshake's way through OpenSSL, and the question for a pre-shared key.
 
-extension DtlsEngine {
+extension AttachedAssociation {
     func acceptHello(_ hello: DtlsClientHello) {
         guard hello.offer.knowsExtendedMasterSecret || !context.configuration.requiresExtendedMasterSecret else {
             // Before anything is computed. OpenSSL would go on, and an honest client would believe itself connected.
@@ -61,11 +61,18 @@ extension DtlsEngine {
             of: ssl,
             role: context.role,
             preSharedKeyIdentity: usedKey ? identityInUse : nil,
-            clientOffer: hello?.offer
+            clientOffer: hello?.offer,
+            connectionIDs: callbacks.negotiatedConnectionIDs
         )
         self.negotiated = negotiated
         guard lifecycle.finish() else { return }
         statistics.handshakesCompleted = 1
+        prepareGraduation(negotiated)
+        guard graduation != nil || negotiated.connectionIDs == nil else {
+            // OpenSSL cannot read what the peer sends from here on.
+            let message = "the keys for records with Connection IDs could not be derived"
+            return end(.failed(DtlsError(.internalFailure, phase: .handshake, message)))
+        }
         bio.keepsFlight = false
         reassembly?.finish(counting: &statistics.drops)
         reassembly = nil
@@ -75,6 +82,7 @@ extension DtlsEngine {
         handshakeDeadline = nil
         alertDeadline = nil
         events.append(.handshakeFinished(negotiated))
+        guard graduation == nil else { return }
         // What came before the Finished waits in OpenSSL, and may be larger than the datagram at hand.
         readAll(largest: 16_384)
     }
@@ -93,9 +101,8 @@ extension DtlsEngine {
 
 // MARK: - Pre-shared keys
 
-extension DtlsEngine {
-    /// Answers ``DtlsEvent/preSharedKeyRequested(_:)``. Does nothing when that is not the question.
-    public func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant = .now) {
+extension AttachedAssociation {
+    func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant) {
         guard case .preSharedKey? = question, lifecycle.isHandshaking else { return }
         switch (answer, context.role) {
         case (.identityAndKey(let key), .client):
@@ -178,6 +185,7 @@ extension DtlsEngine {
                 guard let slices = datagram.slices else { return process(bytes, now: now) }
                 return deliver(bytes, slices, hasSealed: datagram.hasSealed, original: nil)
             }
+            deliverFinished()
             collectFromCallbacks()
             if let original = datagram.original, !waits { original.withUnsafeBytes { capture($0) } }
         }
@@ -187,7 +195,7 @@ extension DtlsEngine {
 
 // MARK: - The application's verdict over certificates
 
-extension DtlsEngine {
+extension AttachedAssociation {
     private func askAboutCertificates() {
         question = .certificates
         events.append(
@@ -203,11 +211,7 @@ extension DtlsEngine {
         )
     }
 
-    /// Answers ``DtlsEvent/certificatesPresented(_:)``. Does nothing when that is not the question.
-    ///
-    /// - Parameter accepted: Whether the association may be opened. A client's handshake goes on with it or ends with the alert
-    ///   `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
-    public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {
+    func answer(accepted: Bool, now: ContinuousClock.Instant) {
         guard case .certificates? = question, lifecycle.isHandshaking else { return }
         callbacks.decision = accepted ? .accepted : .rejected
         question = nil
@@ -226,7 +230,7 @@ extension DtlsEngine {
 
 // MARK: - Names
 
-extension DtlsEngine {
+extension AttachedAssociation {
     func setServerName(_ name: String?) throws(DtlsError) {
         serverName = name
         let offersCertificates = !context.usesPreSharedKeys || context.configuration.trust != nil

@@ -1,14 +1,7 @@
 // When flights are sent again, beyond what OpenSSL's timer does by itself.
 
-extension DtlsEngine {
-    /// How long the path takes there and back, as far as it is known: what was set before ``start(now:)``, until the handshake has shown
-    /// it.
-    ///
-    /// Set it where the transport knows it (an ICE agent does, and a server whose clients are known), and the waits for lost flights fit
-    /// the path from the first one on; see ``DtlsRetransmissionPolicy/adaptsToRoundTrip``. A client measures it in the cookie exchange,
-    /// or up to the ServerHello where there is none, a server from its own flight to the client's answer, computing on both sides
-    /// included. `nil`, the default, where nothing was set or measured.
-    public var roundTrip: Duration? {
+extension AttachedAssociation {
+    var roundTrip: Duration? {
         get { callbacks.roundTrip }
         set { callbacks.roundTrip = newValue }
     }

@@ -4,6 +4,8 @@ enum ContentType {
     static let alert: UInt8 = 21
     static let handshake: UInt8 = 22
     static let applicationData: UInt8 = 23
+    /// Something sealed, whose kind is sealed with it, behind a Connection ID.
+    static let connectionID: UInt8 = 25
 }
 
 /// The kinds of handshake messages that are looked at outside of OpenSSL (RFC 5246 §7.4, RFC 6347 §4.3.2).
@@ -15,9 +17,11 @@ enum HandshakeType {
     static let serverKeyExchange: UInt8 = 12
     static let serverHelloDone: UInt8 = 14
     static let clientKeyExchange: UInt8 = 16
+    static let finished: UInt8 = 20
+    static let helloRequest: UInt8 = 0
 }
 
-/// The 13 bytes before each record of DTLS 1.2 (RFC 6347 §4.1).
+/// The 13 bytes before each record of DTLS 1.2 (RFC 6347 §4.1), and the Connection ID in them, if there is one (RFC 9146 §4).
 struct RecordHeader {
     static let size = 13
 
@@ -27,21 +31,53 @@ struct RecordHeader {
     let sequenceNumber: UInt64
     /// Of what follows the header, in bytes.
     let length: Int
+    /// How many bytes the Connection ID has, which stands before the length; 0 where there is none.
+    let connectionIDLength: Int
+
+    /// How many bytes the header has.
+    var size: Int { Self.size + connectionIDLength }
 
     /// Whether the record holds messages of a handshake that everybody can read.
     var isClearHandshake: Bool { contentType == ContentType.handshake && epoch == 0 }
 
     /// Reads the header at `offset`; `nil` when the bytes are too few, of another protocol, or fewer than the header claims.
-    init?(_ datagram: UnsafeRawBufferPointer, at offset: Int) {
+    ///
+    /// - Parameter expectedIDLength: How many bytes Connection IDs have in what comes this way, since no record says so itself. 0: there are
+    ///   none, and a record with one cannot be read.
+    init?(_ datagram: UnsafeRawBufferPointer, at offset: Int, expectedIDLength: Int = 0) {
         guard offset >= 0, datagram.count - offset >= Self.size else { return nil }
         // Every version of DTLS starts with 0xFE.
         guard datagram[offset + 1] == 0xFE else { return nil }
-        length = Int(datagram.uint16(at: offset + 11))
-        guard length <= datagram.count - offset - Self.size else { return nil }
         contentType = datagram[offset]
+        let hasConnectionID = contentType == ContentType.connectionID
+        guard !hasConnectionID || expectedIDLength > 0 else { return nil }
+        connectionIDLength = hasConnectionID ? expectedIDLength : 0
+        guard datagram.count - offset >= Self.size + connectionIDLength else { return nil }
+        length = Int(datagram.uint16(at: offset + 11 + connectionIDLength))
+        guard length <= datagram.count - offset - Self.size - connectionIDLength else { return nil }
         epoch = datagram.uint16(at: offset + 3)
         sequenceNumber = datagram.uint48(at: offset + 5)
     }
+
+    /// Calls `visit` with each record of what OpenSSL writes, which has no Connection IDs, and where it stands.
+    static func forEach(in bytes: UnsafeRawBufferPointer, _ visit: (RecordHeader, Range<Int>) -> Void) {
+        var offset = 0
+        while let header = RecordHeader(bytes, at: offset) {
+            let end = offset + size + header.length
+            visit(header, offset..<end)
+            offset = end
+        }
+    }
+
+    /// Whether any record is of another epoch than 0.
+    static func hasSealed(_ bytes: UnsafeRawBufferPointer) -> Bool {
+        var found = false
+        forEach(in: bytes) { header, _ in found = found || header.epoch != 0 }
+        return found
+    }
+
+    /// Where the Connection ID of a record at `offset` stands.
+    func connectionID(at offset: Int) -> Range<Int> { (offset + 11)..<(offset + 11 + connectionIDLength) }
 }
 
 extension UnsafeRawBufferPointer {
@@ -60,6 +96,11 @@ extension UnsafeRawBufferPointer {
 }
 
 extension UnsafeMutableRawBufferPointer {
+    func storeUInt16(_ value: Int, at offset: Int) {
+        self[offset] = UInt8(truncatingIfNeeded: value >> 8)
+        self[offset + 1] = UInt8(truncatingIfNeeded: value)
+    }
+
     func storeUInt48(_ value: UInt64, at offset: Int) {
         for index in 0..<6 { self[offset + index] = UInt8(truncatingIfNeeded: value >> (40 - 8 * UInt64(index))) }
     }

@@ -1,0 +1,118 @@
+import COpenSSL
+
+/// Which Connection IDs to ask for (RFC 9146).
+///
+/// A Connection ID stands in each sealed record and says to which association it belongs, so that an association outlives the addresses of
+/// its peer: a client behind a NAT that has forgotten it, or that has moved to another network, goes on where it was. Each side tells the
+/// other one in its hello which ID to put into records for it; an empty one says "none for me, but I can write yours".
+///
+/// They need ``DtlsRecordLayer/detached`` and an AEAD suite of DTLS 1.2. Where one of these is not so, none are offered.
+public struct DtlsConnectionIDs: Sendable {
+    enum Kind: Sendable {
+        case automatic
+        case off
+        case accepted
+        case generated(length: Int, @Sendable () -> [UInt8])
+    }
+
+    let kind: Kind
+
+    /// To a multiple of how many bytes the content of a record with a Connection ID is filled up, its type included: 1 to 128. It hides
+    /// how long payloads are, as far as it goes, and ``DtlsEngine/maximumPayloadSize`` accounts for it. Default: 1, which adds nothing.
+    public var padding = 1
+
+    /// Clients take part without an ID of their own (``accepted``); servers give each association one of 8 random bytes. The default.
+    public static let automatic = DtlsConnectionIDs(kind: .automatic)
+
+    /// Connection IDs are neither offered nor accepted.
+    public static let off = DtlsConnectionIDs(kind: .off)
+
+    /// The peer's ID is used, and the own one is empty: right for clients, which have a socket, or an address, for each association.
+    public static let accepted = DtlsConnectionIDs(kind: .accepted)
+
+    /// Each association has an own ID of random bytes.
+    ///
+    /// - Parameter length: 1 to 32 bytes. The shorter, the more likely that a stranger guesses one that is in use, which costs the server
+    ///   an attempt to open a record, and nothing else.
+    public static func random(length: Int) -> DtlsConnectionIDs {
+        DtlsConnectionIDs(kind: .generated(length: length) { randomBytes(length) })
+    }
+
+    /// Each association has an own ID that the caller makes, in which, for instance, a load balancer can read to which server it belongs.
+    ///
+    /// - Parameters:
+    ///   - length: 1 to 32 bytes, all of the same length, because no record says how long its ID is.
+    ///   - generate: Called for each handshake, on the thread that begins it; it must be quick. Another length than `length` ends the
+    ///     handshake with ``DtlsError/Code-swift.struct/invalidConfiguration``. A server asks again, up to eight times, when an ID is in use.
+    public static func generated(length: Int, by generate: @escaping @Sendable () -> [UInt8]) -> DtlsConnectionIDs {
+        DtlsConnectionIDs(kind: .generated(length: length, generate))
+    }
+
+    /// The length of own IDs, in bytes; nil when there are no Connection IDs at all.
+    func length(for role: DtlsRole) -> Int? {
+        switch kind {
+        case .off: nil
+        case .accepted: 0
+        case .automatic: role == .client ? 0 : Self.automaticLength
+        case .generated(let length, _): length
+        }
+    }
+
+    /// An own ID for an association that begins; nil when there are no Connection IDs at all.
+    func make(for role: DtlsRole) throws(DtlsError) -> [UInt8]? {
+        guard let length = length(for: role) else { return nil }
+        guard case .generated(_, let generate) = kind else { return Self.randomBytes(length) }
+        let bytes = generate()
+        guard bytes.count == length else {
+            throw DtlsError(
+                .invalidConfiguration,
+                phase: .handshake,
+                "a Connection ID of \(bytes.count) bytes was made where all have \(length)"
+            )
+        }
+        return bytes
+    }
+
+    func validate() throws(DtlsError) {
+        if case .generated(let length, _) = kind, !(1...Self.maximumLength).contains(length) {
+            let message = "Connection IDs of \(length) bytes are outside of 1 to \(Self.maximumLength)"
+            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+        }
+        guard (1...128).contains(padding) else {
+            let message = "a padding to \(padding) bytes is outside of 1 to 128"
+            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+        }
+    }
+
+    /// RFC 9146 §3 has 255; nobody needs that many, and each record carries them.
+    static let maximumLength = 32
+
+    private static let automaticLength = 8
+
+    /// Bytes that nobody can guess, as far as OpenSSL has some.
+    private static func randomBytes(_ count: Int) -> [UInt8] {
+        var bytes = [UInt8](repeating: 0, count: count)
+        if count > 0, RAND_bytes(&bytes, Int32(count)) != 1 {
+            // An ID is no secret; that it is in use is found out by whoever has to tell associations apart.
+            for index in bytes.indices { bytes[index] = UInt8.random(in: 0...255) }
+        }
+        return bytes
+    }
+}
+
+/// The Connection IDs that a handshake has settled (RFC 9146 §3).
+public struct DtlsNegotiatedConnectionIDs: Sendable, Hashable {
+    /// What stands in the peer's records; empty when nothing does.
+    public let own: [UInt8]
+
+    /// What stands in the records to the peer; empty when nothing does.
+    public let peer: [UInt8]
+}
+
+/// Both Connection IDs of an association, as its records have them.
+struct ConnectionIDPair {
+    var own: [UInt8] = []
+    var peer: [UInt8] = []
+    /// To a multiple of how many bytes records to the peer are filled up, if they carry an ID.
+    var padding = 1
+}

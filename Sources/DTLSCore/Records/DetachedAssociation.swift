@@ -1,0 +1,318 @@
+import DequeModule
+
+/// An association after its handshake, without OpenSSL's `SSL`: keys, numbers, and what has not been handed out yet.
+///
+/// What each input and output means stands at ``DtlsEngine``, which hands them on.
+final class DetachedAssociation: AssociationLife {
+    private let context: DtlsEngineContext
+    var records: DetachedRecords
+    private let settled: DtlsNegotiated
+    private(set) var closeReason: DtlsCloseReason?
+    private(set) var mtu: Int
+    private let maximumFragment: Int
+    private(set) var maximumPayloadSize = 0
+    private let storedSession: DtlsSession?
+    /// This side's last flight of the handshake, until the peer has shown that it has it.
+    private var flight: DatagramQueue?
+    private var outbound: DatagramQueue
+    private var inbound = DatagramQueue()
+    private var events: Deque<DtlsEvent>
+    private var counted: DtlsStatistics
+    /// The last one.
+    private var alertSent: DtlsAlert?
+    var flow: Flow?
+
+    /// - Parameter attached: What it was before. It is of no more use afterwards.
+    init?(_ graduation: Graduation, of attached: AttachedAssociation) {
+        guard let records = graduation.takeRecords(), let negotiated = attached.negotiated else { return nil }
+        self.records = records
+        settled = negotiated
+        context = attached.context
+        mtu = attached.mtu
+        maximumFragment = graduation.maximumContent
+        storedSession = graduation.session
+        flight = graduation.flight
+        outbound = graduation.outbound
+        events = attached.events
+        counted = attached.statistics
+        flow = attached.flow
+        measurePayload()
+    }
+
+    deinit {
+        records.keys.cipher.forgetKeys()
+    }
+
+    /// Takes what came before this object was there.
+    func receiveEarly(_ graduation: Graduation) {
+        for (contentType, content) in graduation.opened {
+            content.withUnsafeBytes { inbound.append($0) }
+            take(contentType, content.count)
+        }
+        for datagram in graduation.early { datagram.withUnsafeBytes { _ = open($0) } }
+    }
+
+    // MARK: Inputs
+
+    func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> DtlsReceipt {
+        counted.datagramsReceived += 1
+        counted.bytesReceived += datagram.count
+        guard closeReason == nil else { return .unknown }
+        let receipt = open(datagram)
+        context.configuration.capture?.record(datagram, from: name(.peer), to: name(.own))
+        return receipt
+    }
+
+    func send(_ payload: UnsafeRawBufferPointer) throws(DtlsError) {
+        try require(payload, configuredMTU: context.configuration.mtu)
+        switch records.seal(ContentType.applicationData, payload, into: &outbound) {
+        case .sealed:
+            counted.payloadsSent += 1
+        case .exhausted:
+            throw endByUsedUpKeys()
+        case .failed:
+            let error = DtlsError(.connectionClosed, phase: .established, "OpenSSL could not seal a payload")
+            end(.failed(error))
+            throw error
+        }
+    }
+
+    func handleTimeout(now: ContinuousClock.Instant) {}
+
+    func close(as reason: DtlsCloseReason) {
+        guard closeReason == nil else { return }
+        sendAlert(DtlsAlert(level: .warning, code: .closeNotify))
+        end(reason)
+    }
+
+    func abandon() {
+        end(.replacedByPeer)
+    }
+
+    func lowerMTU(to bytes: Int) {
+        let lower = Swift.max(bytes, DtlsEngine.minimumMTU)
+        guard lower < mtu, closeReason == nil else { return }
+        mtu = lower
+        measurePayload()
+    }
+
+    private func measurePayload() {
+        maximumPayloadSize = Swift.min(maximumFragment, records.maximumContent(ofDatagram: mtu))
+    }
+
+    // MARK: Outputs
+
+    func drainOutboundBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
+        counted.datagramsSent += outbound.count
+        counted.bytesSent += outbound.byteCount
+        guard let capture = context.configuration.capture else { return outbound.drain(body) }
+        outbound.drain { datagram in
+            capture.record(datagram, from: name(.own), to: name(.peer))
+            body(datagram)
+        }
+    }
+
+    func nextEvent() -> DtlsEvent? { events.popFirst() }
+
+    func drainApplicationDataBytes(_ body: (UnsafeRawBufferPointer) -> Void) { inbound.drain(body) }
+
+    var nextDeadline: ContinuousClock.Instant? { nil }
+    var isOpen: Bool { closeReason == nil }
+    var statistics: DtlsStatistics { counted }
+    var negotiated: DtlsNegotiated? { settled }
+    var session: DtlsSession? { storedSession }
+
+    var roundTrip: Duration? {
+        get { counted.roundTrip }
+        // Nothing is sent again any more.
+        set {}
+    }
+
+    private enum Side { case own, peer }
+
+    private func name(_ side: Side) -> DtlsEndpointName {
+        switch side {
+        case .own: flow?.own ?? .placeholder(context.role)
+        case .peer: flow?.peer ?? .placeholder(context.role.other)
+        }
+    }
+
+    func exportKeyingMaterial(
+        label: String,
+        context bound: [UInt8]?,
+        count: Int
+    ) throws(DtlsError) -> DtlsSecretBytes {
+        try requireExportable(count, bound)
+        guard !RecordKeys.reservedLabels.contains(where: { label.hasPrefix($0) }),
+            let secret = records.keys.export(label: label, context: bound, count: count)
+        else { throw cannotExport(label) }
+        return secret
+    }
+
+    // MARK: Records of the peer
+
+    /// Opens what is in a datagram, which may be several records.
+    private func open(_ datagram: UnsafeRawBufferPointer) -> DtlsReceipt {
+        var receipt = DtlsReceipt.unknown
+        var offset = 0
+        if datagram.isEmpty { counted.drops[.malformedRecord] += 1 }
+        while offset < datagram.count, closeReason == nil {
+            guard
+                let header = RecordHeader(datagram, at: offset, expectedIDLength: records.connectionIDs.own.count)
+            else {
+                counted.drops[.malformedRecord] += 1
+                break
+            }
+            if let reason = objection(to: header, at: offset, in: datagram) {
+                counted.drops[reason] += 1
+            } else {
+                receipt = Swift.max(receipt, open(header, at: offset, in: datagram))
+            }
+            offset += header.size + header.length
+        }
+        return receipt
+    }
+
+    /// Why a record is not even tried; `nil` when it is.
+    private func objection(
+        to header: RecordHeader,
+        at offset: Int,
+        in datagram: UnsafeRawBufferPointer
+    ) -> DtlsDropReason? {
+        if header.epoch == 0 { return .clearRecordWhenOpen }
+        guard records.isProper(header, at: offset, in: datagram) else { return .improperSealedRecord }
+        return header.length < records.minimumLength ? .undersizedRecord : nil
+    }
+
+    private func open(
+        _ header: RecordHeader,
+        at offset: Int,
+        in datagram: UnsafeRawBufferPointer
+    ) -> DtlsReceipt {
+        var opening = DetachedRecords.Opening.improper
+        let isKept = inbound.append(capacity: header.length) { buffer in
+            opening = records.open(header, at: offset, in: datagram, into: buffer)
+            guard case .opened(_, let count, _) = opening else { return nil }
+            return count
+        }
+        guard isKept, case .opened(let contentType, let count, let isNewest) = opening else {
+            counted.drops[.unopenedRecord] += 1
+            if records.hasSeenTooManyForgeries { _ = endByUsedUpKeys() }
+            return .unknown
+        }
+        take(contentType, count)
+        return isNewest ? .newest : .authentic
+    }
+
+    /// Does what an authentic record says, whose content is the last of what came in.
+    private func take(_ contentType: UInt8, _ count: Int) {
+        if contentType == ContentType.applicationData, count > 0 {
+            counted.payloadsReceived += 1
+            // Who sends data has finished its handshake.
+            flight = nil
+            if case .applicationData? = events.last {} else { events.append(.applicationData) }
+            return
+        }
+        let content = inbound.removeLast()
+        switch contentType {
+        case ContentType.alert where content.count == 2:
+            takeAlert(DtlsAlert(packed: Int32(content[0]) << 8 | Int32(content[1])))
+        case ContentType.handshake where !content.isEmpty:
+            takeHandshake(content)
+        case ContentType.applicationData:
+            // An empty one is read and thrown away.
+            break
+        default:
+            counted.drops[.unopenedRecord] += 1
+        }
+    }
+
+    private func takeAlert(_ alert: DtlsAlert) {
+        if alert.code == .closeNotify {
+            sendAlert(DtlsAlert(level: .warning, code: .closeNotify))
+            return end(.closedByPeer)
+        }
+        guard alert.level == .fatal else {
+            // Without consequence.
+            counted.drops[.unopenedRecord] += 1
+            return
+        }
+        end(
+            .failed(
+                DtlsError(
+                    .connectionClosed,
+                    phase: .established,
+                    "the peer ended the association with an alert",
+                    alertSent: alertSent,
+                    alertReceived: alert
+                )
+            )
+        )
+    }
+
+    private func takeHandshake(_ message: [UInt8]) {
+        counted.drops[.unopenedRecord] += 1
+        switch (message[0], context.role) {
+        case (HandshakeType.finished, _):
+            repeatFlight()
+        case (HandshakeType.helloRequest, .client), (HandshakeType.clientHello, .server):
+            // Renegotiation (RFC 5246 §7.2.2). The peer decides whether it can live without.
+            sendAlert(DtlsAlert(level: .warning, code: .noRenegotiation))
+        default:
+            break
+        }
+    }
+
+    /// Sends the last flight again, because the peer has sent its Finished again: it was lost (RFC 6347 §4.2.4).
+    ///
+    /// What is sealed gets a new number, or a peer whose window has gone on would take it for a replay.
+    private func repeatFlight() {
+        guard let flight else { return }
+        counted.retransmissions += 1
+        flight.visit { datagram in
+            var repeated: [UInt8] = []
+            var offset = 0
+            let length = records.connectionIDs.peer.count
+            while let header = RecordHeader(datagram, at: offset, expectedIDLength: length) {
+                let end = offset + header.size + header.length
+                let record = UnsafeRawBufferPointer(rebasing: datagram[offset..<end])
+                if header.epoch == 0 {
+                    repeated += record
+                } else if let again = records.sealAgain(record) {
+                    repeated += again
+                }
+                offset = end
+            }
+            if !repeated.isEmpty { repeated.withUnsafeBytes { outbound.append($0) } }
+        }
+    }
+
+    // MARK: Ends
+
+    private func sendAlert(_ alert: DtlsAlert) {
+        alertSent = alert
+        let content = [alert.level.rawValue, alert.code.rawValue]
+        _ = content.withUnsafeBytes { records.seal(ContentType.alert, $0, into: &outbound) }
+    }
+
+    private func endByUsedUpKeys() -> DtlsError {
+        let alert = DtlsAlert(level: .warning, code: .closeNotify)
+        let error = DtlsError(
+            .keysUsedUp,
+            phase: .established,
+            "the association has sealed, or refused, as many records as its keys are good for",
+            hint: "connect anew: new keys come with a new handshake",
+            alertSent: alert
+        )
+        if closeReason == nil { sendAlert(alert) }
+        end(.failed(error))
+        return error
+    }
+
+    private func end(_ reason: DtlsCloseReason) {
+        guard closeReason == nil else { return }
+        closeReason = reason
+        flight = nil
+        events.append(.closed(reason))
+    }
+}
