@@ -10,6 +10,7 @@ do {
     let context = try DtlsServerContext(preSharedKeys: keys)
     let server = try await DtlsServer.bind(port: 5684, context: context)
     print("listening on \(server.localAddress)")
+    fflush(nil)  // A file or a pipe would have to wait for it.
 
     // Connections come here once their handshake is finished and every check has passed.
     for await connection in server {
