@@ -149,7 +149,7 @@ struct DtlsClientCommand: ExampleCommand {
         do {
             result = .success(try await talk(through: client, context, resuming: session))
         } catch {
-            result = .failure(error)
+            result = .failure(withAdvice(error))
         }
         await client.close()
 
@@ -194,6 +194,18 @@ struct DtlsClientCommand: ExampleCommand {
         note("closed \(await connection.waitUntilClosed().summary)")
         try sessionFile?.store(session)
         try judge(outcome)
+    }
+
+    /// Names the options that help against the alert that says least.
+    private func withAdvice(_ error: any Error) -> any Error {
+        guard let error = error as? DtlsError, let alert = error.alertReceived, alert.code == .handshakeFailure else {
+            return error
+        }
+        let keys = psk == nil ? "want a pre-shared key: --psk" : "know no pre-shared keys: leave --psk out"
+        return ExampleFailure(
+            "\(error.message); alert received: \(alert.code) (the server may \(keys); or want a certificate: "
+                + "--certificate; or other suites: --ciphers)"
+        )
     }
 
     private func describe(_ connection: DtlsConnection) {

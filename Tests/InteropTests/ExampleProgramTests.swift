@@ -241,10 +241,15 @@ final class ExampleProgramTests: XCTestCase {
             for (arguments, option) in [
                 (["--ca", other.certificateFile], "--ca"),
                 (["--ca", ours.certificateFile, "--server-name", "elsewhere.example"], "--server-name"),
+                (Self.psk, "leave --psk out"),
             ] {
                 let text = try await Self.expectFailure(peers, "dtls-client", target + arguments, status: 1)
                 XCTAssertTrue(text.contains(option), text)
             }
+            let (_, keyed) = try await peers.startEchoServer(Self.psk)
+            let arguments = [keyed.host, "\(keyed.port)", "--message", "hello"]
+            let text = try await Self.expectFailure(peers, "dtls-client", arguments, status: 1)
+            XCTAssertTrue(text.contains("a pre-shared key: --psk"), text)
         }
     }
 
