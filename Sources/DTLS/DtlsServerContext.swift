@@ -76,6 +76,11 @@ public final class DtlsServerContext: Sendable {
 }
 
 /// The pre-shared keys that a server accepts: a table, or a look-up.
+///
+/// A wrong key, or an unknown identity unless that is told (``DtlsUnknownIdentityPolicy/alert``), ends a handshake with
+/// ``DtlsError/Code-swift.struct/authenticationFailed`` on both sides, but not at once: anybody can forge a Finished that
+/// does not open, so the client's own has to come again. The server waits three times for that, about three seconds with
+/// the default ``DtlsRetransmissionPolicy``.
 public struct DtlsPreSharedKeyStore: Sendable {
     enum Source: Sendable {
         case table([[UInt8]: DtlsSecretBytes])
