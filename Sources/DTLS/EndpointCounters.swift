@@ -11,14 +11,14 @@ struct EndpointCounters: Sendable {
         sums.drops[reason] += 1
     }
 
-    /// The system refused to send a cookie.
+    /// The system refused to send an answer to a stranger.
     mutating func sendFailed() {
         sums.sendFailures += 1
     }
 
-    /// A cookie went to a stranger.
-    mutating func sentCookie(_ bytes: Int) {
-        sums.cookiesSent += 1
+    /// A cookie, or an alert once more, went to a stranger.
+    mutating func answered(_ bytes: Int, withCookie: Bool) {
+        if withCookie { sums.cookiesSent += 1 }
         sums.datagramsSent += 1
         sums.bytesSent += bytes
     }

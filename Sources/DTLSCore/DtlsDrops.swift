@@ -19,7 +19,7 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     public static let connectionLimit = Self(kind: .connectionLimit)
     /// A hello that cannot be answered: malformed, a fragment without its beginning, of another protocol.
     public static let unusableHello = Self(kind: .unusableHello)
-    /// A hello that came again after its handshake was finished.
+    /// A hello that came again after its handshake was finished or, for a few seconds, refused; then the alert goes out again.
     public static let repeatedHello = Self(kind: .repeatedHello)
     /// A hello, while the server drains.
     public static let draining = Self(kind: .draining)

@@ -266,6 +266,40 @@ final class ServerTests: XCTestCase {
         }
     }
 
+    /// The client has lost the alert, or does not believe it. It has pre-shared keys only, the server a certificate.
+    func testARefusedHelloThatComesAgainIsToldTheSameAgain() async throws {
+        try await withDeadline {
+            let failures = Lock(0)
+            let server = try await DtlsServer.bind(
+                host: "127.0.0.1",
+                port: 0,
+                context: .presenting(Credentials.localhost()),
+                handshakeFailed: { _, _ in failures.withLock { $0 += 1 } }
+            )
+            let stranger = try Stranger()
+            for _ in 0..<3 {
+                let alert = try await stranger.openHalfway(at: server.localAddress)
+                XCTAssertEqual(alert, [21, 254, 253, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 2, 40], "handshake_failure")
+            }
+            XCTAssertEqual(failures.withLock { $0 }, 1)
+            XCTAssertEqual(server.statistics.handshakesStarted, 1)
+            XCTAssertEqual(server.statistics.drops[.repeatedHello], 2)
+            XCTAssertEqual(server.statistics.cookiesSent, 3)
+            await server.close()
+        }
+    }
+
+    func testRefusedHellosAreForgotten() throws {
+        let (alert, now) = (DtlsAlert(level: .fatal, code: .handshakeFailure), ContinuousClock.now)
+        let peers = try (1...65).map { try DtlsAddress(ipAddress: "192.0.2.1", port: $0) }
+        var refused = RefusedHellos()
+        for peer in peers { refused.add(1, from: peer, alert, now: now) }
+        XCTAssertNil(refused.alert(for: 1, from: peers[0], now: now), "one more than are kept")
+        XCTAssertEqual(refused.alert(for: 1, from: peers[1], now: now), alert)
+        XCTAssertNil(refused.alert(for: 2, from: peers[1], now: now), "another hello")
+        XCTAssertNil(refused.alert(for: 1, from: peers[1], now: now + .seconds(5)))
+    }
+
     func testNoMoreConnectionsWaitThanTheQueueHolds() async throws {
         try await withDeadline {
             let loopback = try await Loopback()

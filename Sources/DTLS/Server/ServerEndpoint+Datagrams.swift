@@ -9,7 +9,7 @@ extension ServerEndpoint: SocketLoopHandler {
         case deliver(Association, also: Association?)
         /// It may be the hello of somebody new, or of a peer that starts anew.
         case greet(isKnown: Bool)
-        case reply([UInt8], DtlsCapture?)
+        case reply([UInt8], DtlsCapture?, hasCookie: Bool)
         case admit(DtlsClientHello, DtlsServerContext)
     }
 
@@ -34,13 +34,13 @@ extension ServerEndpoint: SocketLoopHandler {
         case .deliver(let association, let other):
             association.receive(datagram, to: local, now: now)
             other?.receive(datagram, to: local, now: now)
-        case .reply(let reply, let capture):
+        case .reply(let reply, let capture, let hasCookie):
             reply.withUnsafeBytes { bytes in
-                // A cookie that is lost comes again with the next hello.
+                // What is lost comes again with the next hello.
                 let result = loop.socket.send(bytes, to: source, from: local)
                 state.withLock { state in
                     switch result {
-                    case .sent, .queued: state.counters.sentCookie(bytes.count)
+                    case .sent, .queued: state.counters.answered(bytes.count, withCookie: hasCookie)
                     case .dropped: state.counters.dropped(.sendQueueFull)
                     case .failed, .tooLarge: state.counters.sendFailed()
                     }
@@ -96,7 +96,7 @@ extension ServerEndpoint: SocketLoopHandler {
                 return drop(.unusableHello)
             case .reply(let reply):
                 if hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
-                return .reply(reply, state.context.configuration.capture)
+                return .reply(reply, state.context.configuration.capture, hasCookie: true)
             case .accept(let hello):
                 let entry = state.table[source]
                 for association in [entry?.candidate, entry?.current].compactMap({ $0 }) {
@@ -107,6 +107,10 @@ extension ServerEndpoint: SocketLoopHandler {
                 }
                 guard state.admission.admits(prefix), state.handshakeRate?.take(prefix, now: now) != false else {
                     return drop(.handshakeRate)
+                }
+                if let alert = state.refused.alert(for: hello.digest, from: source, now: now) {
+                    state.counters.dropped(.repeatedHello)
+                    return .reply(hello.record(of: alert), state.context.configuration.capture, hasCookie: false)
                 }
                 // Nobody gives way to a hello: that happens when its handshake is finished.
                 if entry == nil, state.silence.count >= limits.connections,

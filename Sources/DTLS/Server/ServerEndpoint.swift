@@ -19,6 +19,7 @@ final class ServerEndpoint: AssociationOwner {
         var handshakeRate: PrefixRateLimiter?
         var table = ConnectionTable<Association>()
         var silence = SilenceOrder()
+        var refused = RefusedHellos()
         var counters = EndpointCounters()
         var drainers = Waiters<Bool>()
         var isDraining = false
@@ -210,6 +211,12 @@ final class ServerEndpoint: AssociationOwner {
             state.silence.remove(association)
             state.table.remove(association, for: association.peer)
             state.counters.associationEnded(statistics, reason)
+            // The alert alone: nothing but the hello was the reason.
+            if case .failed(let error) = reason, let alert = error.alertSent, statistics.datagramsSent == 1,
+                let hello = association.clientHello
+            {
+                state.refused.add(hello.digest, from: association.peer, alert, now: .now)
+            }
             return state.table.count == 0 ? state.drainers.removeAll() : []
         }
         for drainer in drainers { drainer.resume(returning: true) }

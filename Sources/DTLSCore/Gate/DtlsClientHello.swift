@@ -23,4 +23,13 @@ public struct DtlsClientHello: Sendable {
     package func isRepetition(of other: DtlsClientHello) -> Bool {
         random == other.random
     }
+
+    /// What it has in common with its repetitions alone, in this process: they differ in the record's header.
+    package var digest: Int { record.dropFirst(RecordHeader.size).hashValue }
+
+    /// A record with an alert that answers it.
+    package func record(of alert: DtlsAlert) -> [UInt8] {
+        let sequence = (0..<6).map { UInt8(truncatingIfNeeded: recordSequenceNumber >> (40 - 8 * UInt64($0))) }
+        return [ContentType.alert, 0xFE, 0xFD, 0, 0] + sequence + [0, 2, alert.level.rawValue, alert.code.rawValue]
+    }
 }
