@@ -92,14 +92,7 @@ final class NetworkErrorTests: XCTestCase {
 
     /// A firewall's table may be full for a moment, so the handshake goes on.
     func testARefusalByAFirewallMayPass() async throws {
-        try await withDeadline {
-            let server = try await DtlsServer.onLoopback()
-            let kernel = RefusingKernel { _, index in index == 0 ? .failed(EPERM) : nil }
-            let near = try await kernel.connect(to: server.localAddress)
-            try await near.expectArrival(at: server.accept())
-            kernel.close()
-            await server.close()
-        }
+        try await expectConnect { _, index in index == 0 ? .failed(EPERM) : nil }
     }
 
     func testARefusalByAFirewallBecomesTheReason() async throws {
@@ -117,9 +110,14 @@ final class NetworkErrorTests: XCTestCase {
 
     /// A route that is lost in the middle of a handshake may come back.
     func testARouteLostOnTheWayMayComeBack() async throws {
+        try await expectConnect { _, index in index == 1 ? .failed(ENETUNREACH) : nil }
+    }
+
+    /// A connect succeeds although the system refuses what the rule says.
+    private func expectConnect(_ rule: @escaping RefusingKernel.Rule) async throws {
         try await withDeadline {
             let server = try await DtlsServer.onLoopback()
-            let kernel = RefusingKernel { _, index in index == 1 ? .failed(ENETUNREACH) : nil }
+            let kernel = RefusingKernel(rule)
             let near = try await kernel.connect(to: server.localAddress)
             try await near.expectArrival(at: server.accept())
             kernel.close()
