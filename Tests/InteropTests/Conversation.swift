@@ -92,9 +92,14 @@ extension DtlsClientContext {
         return try DtlsClientContext(configuration, preSharedKey: try key ?? InteropKey.preSharedKey())
     }
 
-    /// A context that verifies servers and may have a certificate of its own.
-    static func certificates(trust: DtlsTrust, identity: DtlsIdentity? = nil) throws -> DtlsClientContext {
+    /// A context that verifies servers and may have a certificate of its own and one list of suites.
+    static func certificates(
+        _ suites: String? = nil,
+        trust: DtlsTrust,
+        identity: DtlsIdentity? = nil
+    ) throws -> DtlsClientContext {
         var configuration = DtlsConfiguration()
+        if let suites { configuration.cipherSuites = .openSSL(suites) }
         configuration.trust = trust
         configuration.identity = identity
         return try DtlsClientContext(configuration)
@@ -115,12 +120,14 @@ extension DtlsServerContext {
         return try DtlsServerContext(configuration, preSharedKeys: try InteropKey.store())
     }
 
-    /// A context with a certificate, which may require certificates of its clients.
+    /// A context with a certificate, which may require certificates of its clients and have one list of suites.
     static func certificates(
         _ identity: DtlsIdentity,
+        _ suites: String? = nil,
         clientsTrustedBy trust: DtlsTrust? = nil
     ) throws -> DtlsServerContext {
         var configuration = DtlsConfiguration()
+        if let suites { configuration.cipherSuites = .openSSL(suites) }
         configuration.identity = identity
         configuration.trust = trust
         return try DtlsServerContext(configuration, clientCertificates: trust == nil ? .none : .required)
