@@ -11,12 +11,14 @@ struct Gateway {
         server.replaceContext(try DtlsServerContext(configuration, preSharedKeys: Self.keys))
     }
 
-    /// Closes every connection of a device, and says how many there were. Take its key out of the store first, or it comes back.
+    /// Closes every connection of a device, and says how many there were. Take its key out of the store first, or it
+    /// comes back.
     func sendAway(_ device: String) -> Int {
         server.closeConnections { $0.preSharedKeyIdentity == Array(device.utf8) }
     }
 
-    /// Keys that depend on the name by which a client calls the server. The look-up may take its time: only its own handshake waits.
+    /// Keys that depend on the name by which a client calls the server. The look-up may take its time: only its own
+    /// handshake waits.
     static let keys = DtlsPreSharedKeyStore(lookUpForServerName: { identity, serverName in
         await Vault.shared.key(of: identity, at: serverName ?? "default.example")
     })

@@ -6,8 +6,8 @@ serverSide.identity = try DtlsIdentity.selfSigned(commonName: "gadget", names: [
 var clientSide = DtlsConfiguration()
 clientSide.trust = .certificates(serverSide.identity?.certificateChain ?? [])
 
-// A relay on loopback that puts a bad link between any real clients and a server: every fifth datagram is lost, the rest
-// come late, some twice.
+// A relay on loopback that puts a bad link between any real clients and a server: every fifth datagram is lost, the
+// rest come late, some twice.
 let server = try await DtlsServer.bind(host: "127.0.0.1", port: 0, context: DtlsServerContext(serverSide))
 let bad = DtlsLinkConditions(loss: 0.2, duplication: 0.05, delay: .milliseconds(20) ... .milliseconds(80))
 let relay = try DtlsTestRelay(to: server.localAddress, toServer: bad, toClient: bad, seed: 7)

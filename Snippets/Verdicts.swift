@@ -1,6 +1,7 @@
 import DTLS
 
-// The certificate is chosen by the name that the client asks for, and the application has the last word about the client's own.
+// The certificate is chosen by the name that the client asks for, and the application has the last word about the
+// client's own.
 let identities = [
     "a.example": try DtlsIdentity.selfSigned(commonName: "a", names: ["a.example"]),
     "b.example": try DtlsIdentity.selfSigned(commonName: "b", names: ["b.example"]),

@@ -1,7 +1,8 @@
 public import DTLS
 
 extension DtlsStatistics {
-    /// Everything in one line of JSON. Counts that are zero are there too, so that a reader finds the same names each time.
+    /// Everything in one line of JSON. Counts that are zero are there too, so that a reader finds the same names each
+    /// time.
     public var json: String {
         var fields = [
             ("datagramsReceived", datagramsReceived), ("bytesReceived", bytesReceived),

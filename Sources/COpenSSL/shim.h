@@ -102,8 +102,8 @@ static inline int COpenSSL_SSL_get_negotiated_group(SSL *ssl) { return (int)SSL_
 
 static inline const char *COpenSSL_SSL_group_to_name(SSL *ssl, int group) { return SSL_group_to_name(ssl, group); }
 
-// The algorithm with which this side (or, with `peer`, the other one) has signed the handshake: the NIDs of the key's kind and of the
-// digest. 0 when it has signed nothing.
+// The algorithm with which this side (or, with `peer`, the other one) has signed the handshake: the NIDs of the key's
+// kind and of the digest. 0 when it has signed nothing.
 static inline int COpenSSL_SSL_get_signature(SSL *ssl, int peer, int *kind, int *digest) {
     if (peer) return SSL_get_peer_signature_type_nid(ssl, kind) == 1 && SSL_get_peer_signature_nid(ssl, digest) == 1;
     return SSL_get_signature_type_nid(ssl, kind) == 1 && SSL_get_signature_nid(ssl, digest) == 1;
@@ -282,7 +282,8 @@ static inline int COpenSSL_SSL_request_status(SSL *ssl) {
     return (int)SSL_set_tlsext_status_type(ssl, TLSEXT_STATUSTYPE_ocsp);
 }
 
-// Whether the response is about the certificate: one of its entries has the serial number and the hash of the issuer's name.
+// Whether the response is about the certificate: one of its entries has the serial number and the hash of the issuer's
+// name.
 static inline int COpenSSL_OCSP_names(const unsigned char *bytes, long count, X509 *certificate) {
     int found = 0;
     ASN1_OCTET_STRING *name = ASN1_OCTET_STRING_new();
@@ -316,8 +317,9 @@ done:
 // Staples a copy of the response, which OpenSSL frees. 0 where it is not to be announced to the client.
 static inline int COpenSSL_SSL_staple(SSL *ssl, const unsigned char *response, int count) {
 #if OPENSSL_VERSION_PREREQ(3, 6)
-    // OpenSSL 3.6 and later does not send what is about another certificate, or about a self-signed one, but has announced it by
-    // then and leaves out a number of the handshake's messages: a DTLS client waits for that message until its time is over.
+    // OpenSSL 3.6 and later does not send what is about another certificate, or about a self-signed one, but has
+    // announced it by then and leaves out a number of the handshake's messages: a DTLS client waits for that message
+    // until its time is over.
     X509 *certificate = SSL_get_certificate(ssl);
     if (!COpenSSL_OCSP_names(response, count, certificate) || X509_self_signed(certificate, 0) == 1) return 0;
 #endif
@@ -334,8 +336,8 @@ enum {
     COpenSSL_STATUS_UNKNOWN = 4
 };
 
-// What the stapled response says of the peer's own certificate. The response must be signed by its issuer or by whom that has
-// authorized, and must not be out of date by more than five minutes.
+// What the stapled response says of the peer's own certificate. The response must be signed by its issuer or by whom
+// that has authorized, and must not be out of date by more than five minutes.
 static inline int COpenSSL_SSL_stapled_status(SSL *ssl) {
     const unsigned char *bytes = NULL;
     long count = SSL_get_tlsext_status_ocsp_resp(ssl, &bytes);

@@ -109,7 +109,8 @@ static inline void CPosixUDP_readLocal(struct msghdr *message, CPosixUDP_Local *
     if (local->isKnown && isMapped && (bytes[4] >= 224 || bytes[4] == 0)) local->isKnown = 0;
 }
 
-/// recvmsg(2) of one datagram. `source` has room for a sockaddr_in6. `messageFlags` gets what the kernel says of it (MSG_TRUNC).
+/// recvmsg(2) of one datagram. `source` has room for a sockaddr_in6. `messageFlags` gets what the kernel says of it
+/// (MSG_TRUNC).
 static inline ssize_t CPosixUDP_receive(
     int descriptor, void *buffer, size_t size, int flags,
     void *source, uint32_t *sourceLength, CPosixUDP_Local *local, int *messageFlags
@@ -132,8 +133,8 @@ static inline ssize_t CPosixUDP_receive(
     return count;
 }
 
-/// sendmsg(2) of one datagram. A null `peer` is for connected sockets; `local` leaves the choice to the system when it is
-/// not known.
+/// sendmsg(2) of one datagram. A null `peer` is for connected sockets; `local` leaves the choice to the system when it
+/// is not known.
 static inline ssize_t CPosixUDP_send(
     int descriptor, const void *bytes, size_t count, int flags,
     const void *peer, uint32_t peerLength, const CPosixUDP_Local *local

@@ -1,5 +1,5 @@
-/// Tries several addresses of one name until one succeeds (in the manner of RFC 8305): each a little after the one before, or as soon as an
-/// earlier one has failed.
+/// Tries several addresses of one name until one succeeds (in the manner of RFC 8305): each a little after the one
+/// before, or as soon as an earlier one has failed.
 struct AddressRace {
     /// What RFC 8305 §8 calls the connection attempt delay.
     static let delay = Duration.milliseconds(300)

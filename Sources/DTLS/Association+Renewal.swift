@@ -17,8 +17,8 @@ extension Association {
         renew(&state, &effects) { $0.start(now: now) }
     }
 
-    /// Runs one input of the successor, which takes the engine's place when its handshake is finished. The association ends when nobody answers
-    /// it, or when too many in a row have failed.
+    /// Runs one input of the successor, which takes the engine's place when its handshake is finished. The association
+    /// ends when nobody answers it, or when too many in a row have failed.
     func renew(_ state: inout State, _ effects: inout Effects, _ body: (DtlsEngine) -> Void) {
         guard let successor = state.successor else { return }
         body(successor)
@@ -55,7 +55,8 @@ extension Association {
                 var isSilent = false
                 if case .failed(let error) = reason { isSilent = error.code == .handshakeTimedOut }
                 guard isSilent || state.failedRenewals >= Self.maximumFailedRenewals else {
-                    // Whatever ended it may have been forged, which must not end what is authentic: another try in a while.
+                    // Whatever ended it may have been forged, which must not end what is authentic: another try in a
+                    // while.
                     state.awaitedSince = .now
                     return schedule(silenceDeadline(state), &state, &effects)
                 }
@@ -79,8 +80,8 @@ extension Association {
         state.past.add(successor.statistics.withoutReceived)
     }
 
-    /// Answers whoever asked: the successor, if there is one. An answer to a handshake that has been given up is nobody's: it must not speak for
-    /// another one's certificates.
+    /// Answers whoever asked: the successor, if there is one. An answer to a handshake that has been given up is
+    /// nobody's: it must not speak for another one's certificates.
     func reply(to asker: Int, _ body: (DtlsEngine) -> Void) {
         let effects = state.withLock { state in
             guard asker == state.generation else { return Effects() }

@@ -73,8 +73,8 @@ extension Association {
         sendFailure(Self.refused(refusal))
         // A successor has the time of its handshake, whatever is said of the peer: it must not end what is authentic.
         guard engine === state.engine else { return }
-        // A connect for which this machine has no route ends at once, as connect(2) does; nothing of it can be forged. Once
-        // something has left, routes come and go, and retransmissions are there for that.
+        // A connect for which this machine has no route ends at once, as connect(2) does; nothing of it can be forged.
+        // Once something has left, routes come and go, and retransmissions are there for that.
         engine.noteUnreachable(
             Self.unreachable(peer, refusal),
             isFinal: isFirst && !hasSent && Self.meansNoRoute(refusal),
@@ -85,8 +85,8 @@ extension Association {
     /// The network says that a datagram to the peer did not arrive.
     func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
         guard error.code == SystemCall.messageTooLarge else {
-            // That nobody listens at the port will not change by asking again. Everything else may: a router that has no way
-            // for the moment, an address that nobody has answered for yet.
+            // That nobody listens at the port will not change by asking again. Everything else may: a router that has
+            // no way for the moment, an address that nobody has answered for yet.
             let reason = Self.unreachable(peer, error.code)
             return input { $0.noteUnreachable(reason, isFinal: error.isRefusal, now: now) }
         }
@@ -98,11 +98,12 @@ extension Association {
         carryOut(effects)
     }
 
-    /// How large datagrams may be after one of `count` bytes was too large: what the system says, or else the next lower of
-    /// the sizes that are common.
+    /// How large datagrams may be after one of `count` bytes was too large: what the system says, or else the next
+    /// lower of the sizes that are common.
     static func nextSmaller(than count: Int, maximum: Int?) -> Int {
         if let maximum, maximum < count { return maximum }
-        // Jumbo frames; Ethernet, and PPPoE below it, with the headers of IPv6; IPv6's least; and what is left on radio.
+        // Jumbo frames; Ethernet, and PPPoE below it, with the headers of IPv6; IPv6's least; and what is left on
+        // radio.
         let common = [8_972, 4_096, 1_452, 1_444, 1_232, 1_024, 548]
         return common.first { $0 < count } ?? DtlsEngine.minimumMTU
     }

@@ -4,8 +4,8 @@ import DequeModule
 protocol AssociationOwner: AnyObject, Sendable {
     var loop: SocketLoop { get }
 
-    /// The handshake waits for an answer of the application, which is to be given to the same asker: a client's association may have another
-    /// handshake by then.
+    /// The handshake waits for an answer of the application, which is to be given to the same asker: a client's
+    /// association may have another handshake by then.
     func association(_ association: Association, asks question: AssociationQuestion, as asker: Int)
 
     /// A server's session is to be stored.
@@ -27,9 +27,9 @@ enum AssociationQuestion: Sendable {
 
 /// An engine on a socket: one association, its queue of payloads, and everyone who waits for it.
 ///
-/// The engine sits behind a lock that is held for one input and the non-blocking sends that come of it; continuations, the
-/// owner and user's closures are called after it is released. Payloads reach the socket in the order of their sequence numbers,
-/// whichever tasks send them. What leaves stands in `Association+Sending.swift`, what waits in
+/// The engine sits behind a lock that is held for one input and the non-blocking sends that come of it; continuations,
+/// the owner and user's closures are called after it is released. Payloads reach the socket in the order of their
+/// sequence numbers, whichever tasks send them. What leaves stands in `Association+Sending.swift`, what waits in
 /// `Association+Waiting.swift`, what a client does when its server falls silent in `Association+Renewal.swift`.
 final class Association: Sendable {
     let peer: DtlsAddress
@@ -80,8 +80,8 @@ final class Association: Sendable {
         var holds = 0
         /// Whether the last one has gone.
         var isLetGo = false
-        /// The address of this machine at which the peer was last heard of, and from which datagrams to it leave. Nil where the system
-        /// picks it.
+        /// The address of this machine at which the peer was last heard of, and from which datagrams to it leave. Nil
+        /// where the system picks it.
         var local: DtlsAddress?
         /// Whether the socket has taken a datagram.
         var hasSent = false
@@ -152,11 +152,13 @@ final class Association: Sendable {
             var effects = collect(&state) { $0.receive(datagram, now: now) }
             // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
             if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
-            // Only what is authentic moves it: anybody can send a datagram in the peer's name to another of the addresses.
+            // Only what is authentic moves it: anybody can send a datagram in the peer's name to another of the
+            // addresses.
             if let local, local != state.local, let engine = state.engine, engine.isOpen,
                 before != (true, engine.statistics.payloadsReceived)
             {
-                // A capture goes on under the name that it began with, or its readers would take it for another conversation.
+                // A capture goes on under the name that it began with, or its readers would take it for another
+                // conversation.
                 state.local = local
             }
             return effects

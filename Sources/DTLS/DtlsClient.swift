@@ -8,8 +8,8 @@ public import Logging
 /// try await connection.send("hello")
 /// ```
 ///
-/// Everything may be called from any thread or task. A client that nobody holds any more, and none of whose connections anybody
-/// holds, is closed.
+/// Everything may be called from any thread or task. A client that nobody holds any more, and none of whose connections
+/// anybody holds, is closed.
 public final class DtlsClient: Sendable {
     private let endpoint: ClientEndpoint
 
@@ -20,15 +20,15 @@ public final class DtlsClient: Sendable {
     /// Binds a socket.
     ///
     /// - Parameters:
-    ///   - host: The local address or name. The default, `::`, reaches IPv6 and IPv4 peers; where the system has no IPv6 it stands for
-    ///     `0.0.0.0`.
+    ///   - host: The local address or name. The default, `::`, reaches IPv6 and IPv4 peers; where the system has no
+    ///     IPv6 it stands for `0.0.0.0`.
     ///   - port: The local port. The default, 0, lets the system pick one.
     ///   - options: The socket's options.
     ///   - queue: How much of what a peer sent waits to be read, for each connection.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
-    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options out of their
-    ///   range.
+    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
+    ///   out of their range.
     public static func bind(
         host: String = "::",
         port: UInt16 = 0,
@@ -40,8 +40,8 @@ public final class DtlsClient: Sendable {
         return DtlsClient(try await UDPSocket.bind(host: host, port: port, options: options), queue, logger)
     }
 
-    /// Uses a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back at the end, see
-    /// ``DtlsSocketOptions``.
+    /// Uses a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back at the
+    /// end, see ``DtlsSocketOptions``.
     ///
     /// - Parameters:
     ///   - descriptor: A UDP socket of IPv4 or IPv6. Nobody else may read from it while the client lives.
@@ -68,15 +68,17 @@ public final class DtlsClient: Sendable {
     /// The address that the socket is bound to.
     public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
 
-    /// What went through the client so far, over all of its connections, those that have ended included, and over what belonged to none.
+    /// What went through the client so far, over all of its connections, those that have ended included, and over what
+    /// belonged to none.
     public var statistics: DtlsStatistics { endpoint.statistics }
 
     /// Connects to a server by name or address.
     ///
-    /// The name is looked up; when it has several addresses, the next one is tried along with the ones before after 300 milliseconds, or at
-    /// once when one before has failed, and the first to answer wins.
+    /// The name is looked up; when it has several addresses, the next one is tried along with the ones before after 300
+    /// milliseconds, or at once when one before has failed, and the first to answer wins.
     ///
-    /// A second call for the same peer, context and server name returns the connection that is there, or joins its handshake.
+    /// A second call for the same peer, context and server name returns the connection that is there, or joins its
+    /// handshake.
     ///
     /// - Parameters:
     ///   - host: The server's DNS name or IP address.
@@ -84,17 +86,20 @@ public final class DtlsClient: Sendable {
     ///   - context: Credentials and demands. One client may use several side by side, for different peers.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: `host`.
     ///   - timeout: How long a handshake may take. Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
-    ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When it is expired, was made
-    ///     under other demands or credentials, or the server does not know it any more, the handshake is a full one;
-    ///     ``DtlsNegotiated/isResumed`` tells.
-    ///   - reconnection: What to do when the server answers nothing any more. Of several connects to one peer the first one's counts.
-    /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``; ``DtlsError/Code-swift.struct/handshakeTimedOut``;
-    ///   ``DtlsError/Code-swift.struct/peerUnreachable`` when nobody listens at the port (at once; where the system tells, which is Linux, and
-    ///   connected sockets elsewhere), or there is no route to the host (at once when this machine has none, else when the time is over);
-    ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when the pre-shared
-    ///   keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``; ``DtlsError/Code-swift.struct/peerAlreadyConnected``;
-    ///   ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed meanwhile;
-    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled, which gives the handshake up.
+    ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When
+    ///     it is expired, was made under other demands or credentials, or the server does not know it any more, the
+    ///     handshake is a full one; ``DtlsNegotiated/isResumed`` tells.
+    ///   - reconnection: What to do when the server answers nothing any more. Of several connects to one peer the first
+    ///     one's counts.
+    /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``;
+    ///   ``DtlsError/Code-swift.struct/handshakeTimedOut``; ``DtlsError/Code-swift.struct/peerUnreachable`` when nobody
+    ///   listens at the port (at once; where the system tells, which is Linux, and connected sockets elsewhere), or
+    ///   there is no route to the host (at once when this machine has none, else when the time is over);
+    ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when
+    ///   the pre-shared keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``;
+    ///   ``DtlsError/Code-swift.struct/peerAlreadyConnected``; ``DtlsError/Code-swift.struct/connectionClosed`` when
+    ///   the client is closed meanwhile; ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled, which
+    ///   gives the handshake up.
     public func connect(
         to host: String,
         port: UInt16,
@@ -123,7 +128,8 @@ public final class DtlsClient: Sendable {
     ///   - address: The server's address.
     ///   - context: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: the address.
-    ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``: above zero, up to one day.
+    ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``: above zero, up to one
+    ///     day.
     ///   - session: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     ///   - reconnection: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     /// - Throws: As ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does.

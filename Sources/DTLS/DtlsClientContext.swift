@@ -1,8 +1,8 @@
-/// What a client needs to know to trust a server and to be trusted: the configuration, the pre-shared key or the way to get one,
-/// and what to demand of certificates.
+/// What a client needs to know to trust a server and to be trusted: the configuration, the pre-shared key or the way to
+/// get one, and what to demand of certificates.
 ///
-/// Making a context may read the system's roots from disk; make it once and use it for any number of connections, of any number
-/// of clients, at the same time.
+/// Making a context may read the system's roots from disk; make it once and use it for any number of connections, of
+/// any number of clients, at the same time.
 ///
 /// ```swift
 /// // A server with a certificate of a public authority.
@@ -24,17 +24,17 @@ public final class DtlsClientContext: Sendable {
     /// Makes a context.
     ///
     /// - Parameters:
-    ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/identity`` is presented when the server asks
-    ///     for a certificate.
-    ///   - preSharedKey: The identity and key to use. With one, and without ``DtlsConfiguration/trust``, only pre-shared-key suites
-    ///     are offered.
+    ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/identity`` is presented when the
+    ///     server asks for a certificate.
+    ///   - preSharedKey: The identity and key to use. With one, and without ``DtlsConfiguration/trust``, only
+    ///     pre-shared-key suites are offered.
     ///   - verification: What to demand of the server's certificate.
-    ///   - acceptsCertificates: Asked, in a task of its own, when the server's certificates have passed `verification` (or, with
-    ///     ``DtlsServerVerification/byApplication``, whatever OpenSSL says of them). The handshake waits for the answer, within its
-    ///     time; nothing is sent under the new keys before. `false` ends it with ``DtlsError/Code-swift.struct/certificateRejected``.
-    ///     Not asked when a session is resumed.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that selects
-    ///   nothing, or ``DtlsServerVerification/byApplication`` without `acceptsCertificates`.
+    ///   - acceptsCertificates: Asked, in a task of its own, when the server's certificates have passed `verification`
+    ///     (or, with ``DtlsServerVerification/byApplication``, whatever OpenSSL says of them). The handshake waits for
+    ///     the answer, within its time; nothing is sent under the new keys before. `false` ends it with
+    ///     ``DtlsError/Code-swift.struct/certificateRejected``. Not asked when a session is resumed.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
+    ///   selects nothing, or ``DtlsServerVerification/byApplication`` without `acceptsCertificates`.
     public convenience init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKey: DtlsPreSharedKey? = nil,
@@ -76,8 +76,8 @@ public final class DtlsClientContext: Sendable {
     ///   - configuration: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
     ///   - verification: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
     ///   - acceptsCertificates: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
-    ///   - preSharedKeyForHint: Called once in each handshake, in a task of its own, with the server's hint or `nil`. It may take as
-    ///     long as the handshake's timeout leaves it. `nil` ends the handshake with
+    ///   - preSharedKeyForHint: Called once in each handshake, in a task of its own, with the server's hint or `nil`.
+    ///     It may take as long as the handshake's timeout leaves it. `nil` ends the handshake with
     ///     ``DtlsError/Code-swift.struct/authenticationFailed``.
     /// - Throws: As ``init(_:preSharedKey:verification:acceptsCertificates:)`` does.
     public convenience init(

@@ -18,9 +18,10 @@ public enum DtlsConnectionState: Sendable, Hashable {
 /// }
 /// ```
 ///
-/// The sequence ends after the peer's close_notify, after ``close()``, and when the peer has started anew; it throws the
-/// ``DtlsError`` with which the association failed. Several tasks may iterate: each datagram goes to one of them. As many
-/// datagrams as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a reader; what comes beyond is dropped and counted in ``statistics``, as UDP would.
+/// The sequence ends after the peer's close_notify, after ``close()``, and when the peer has started anew; it throws
+/// the ``DtlsError`` with which the association failed. Several tasks may iterate: each datagram goes to one of them.
+/// As many datagrams as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a reader; what comes beyond is
+/// dropped and counted in ``statistics``, as UDP would.
 ///
 /// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
 public final class DtlsConnection: Sendable {
@@ -48,19 +49,22 @@ public final class DtlsConnection: Sendable {
     /// The peer's address.
     public var peerAddress: DtlsAddress { association.peer }
 
-    /// The address of this machine at which the newest authentic datagram of the peer came in, and from which datagrams to it leave.
+    /// The address of this machine at which the newest authentic datagram of the peer came in, and from which datagrams
+    /// to it leave.
     ///
-    /// On a socket that is bound to one address it is that one. On a socket that is bound to a wildcard (`::`) it is the wildcard until
-    /// the first such datagram, and where the system does not tell (a connected or exotic socket of the caller's).
+    /// On a socket that is bound to one address it is that one. On a socket that is bound to a wildcard (`::`) it is
+    /// the wildcard until the first such datagram, and where the system does not tell (a connected or exotic socket of
+    /// the caller's).
     public var localAddress: DtlsAddress { association.localAddress }
 
-    /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity. Another one after a
-    /// reconnection (``DtlsReconnection``).
+    /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity.
+    /// Another one after a reconnection (``DtlsReconnection``).
     public var negotiated: DtlsNegotiated { association.negotiated ?? settled }
 
     /// The most bytes that ``send(_:)-([UInt8])`` takes: the configuration's MTU without what a record adds.
     ///
-    /// It becomes less when the path to the peer turns out to carry less (`EMSGSIZE`, ICMP messages), and does not rise again.
+    /// It becomes less when the path to the peer turns out to carry less (`EMSGSIZE`, ICMP messages), and does not rise
+    /// again.
     public var maximumPayloadSize: Int { association.maximumPayloadSize }
 
     /// What went through the connection so far.
@@ -68,16 +72,18 @@ public final class DtlsConnection: Sendable {
 
     /// Sends a datagram; waits only while the socket's buffer is full.
     ///
-    /// Like all datagrams it may be lost on its way, and nobody tells. That is so, too, when the interface's queue is full (`ENOBUFS`) and
-    /// when the peer's port is closed for a while: an association that is open never ends by what the network says.
+    /// Like all datagrams it may be lost on its way, and nobody tells. That is so, too, when the interface's queue is
+    /// full (`ENOBUFS`) and when the peer's port is closed for a while: an association that is open never ends by what
+    /// the network says.
     ///
     /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
-    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, also when the path carries less than ``maximumPayloadSize`` said, which has
-    ///   changed then and is in the error's hint, or, for an empty payload, ``DtlsError/Code-swift.struct/unsupported``, after
-    ///   which the connection lives on;
+    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, also when the path carries less than
+    ///   ``maximumPayloadSize`` said, which has changed then and is in the error's hint, or, for an empty payload,
+    ///   ``DtlsError/Code-swift.struct/unsupported``, after which the connection lives on;
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` or the error with which it failed once it has ended;
-    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer, a firewall on this
-    ///   machine), after which the connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when the task was cancelled while it waited.
+    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer, a
+    ///   firewall on this machine), after which the connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when
+    ///   the task was cancelled while it waited.
     public func send(_ payload: [UInt8]) async throws(DtlsError) {
         while !(try trySend(payload)) {
             guard await association.owner.loop.waitForRoom() else {
@@ -107,7 +113,8 @@ public final class DtlsConnection: Sendable {
         return try result.get()
     }
 
-    /// The session, to be resumed by a later connect; `nil` on servers, when the server does not resume sessions, and after the end.
+    /// The session, to be resumed by a later connect; `nil` on servers, when the server does not resume sessions, and
+    /// after the end.
     public var session: DtlsSession? {
         (try? association.ask { engine throws(DtlsError) in engine.session }) ?? nil
     }
@@ -145,8 +152,8 @@ public final class DtlsConnection: Sendable {
         association.close()
     }
 
-    /// Waits for the end of the connection and says why it came, or ``DtlsCloseReason/closedLocally`` when the waiting task was
-    /// cancelled before.
+    /// Waits for the end of the connection and says why it came, or ``DtlsCloseReason/closedLocally`` when the waiting
+    /// task was cancelled before.
     public func waitUntilClosed() async -> DtlsCloseReason {
         await association.waitUntilClosed() ?? .closedLocally
     }
@@ -164,8 +171,8 @@ extension DtlsConnection: AsyncSequence {
 
         /// Waits for the next datagram; `nil` at the end.
         ///
-        /// - Throws: The error with which the association failed, or ``DtlsError/Code-swift.struct/cancelled`` when the task was
-        ///   cancelled.
+        /// - Throws: The error with which the association failed, or ``DtlsError/Code-swift.struct/cancelled`` when the
+        ///   task was cancelled.
         public mutating func next() async throws(DtlsError) -> [UInt8]? {
             try await connection.association.nextPayload()
         }

@@ -1,4 +1,5 @@
-/// How much of what a peer sent waits to be read. What comes beyond is dropped and counted as ``DtlsDropReason/receiveQueueFull``, as UDP would.
+/// How much of what a peer sent waits to be read. What comes beyond is dropped and counted as
+/// ``DtlsDropReason/receiveQueueFull``, as UDP would.
 public struct DtlsQueueLimits: Sendable, Hashable {
     /// How many payloads: 1 or more. Default: 1,024.
     public var datagrams: Int

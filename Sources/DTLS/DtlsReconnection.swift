@@ -1,7 +1,8 @@
-/// What a client does when its server answers nothing any more: it may have been restarted, and know nothing of the association.
+/// What a client does when its server answers nothing any more: it may have been restarted, and know nothing of the
+/// association.
 ///
-/// DTLS has no sign for that: the server drops what it cannot open, and whatever came in clear could be forged. So a client can only notice the
-/// silence, and ask anew.
+/// DTLS has no sign for that: the server drops what it cannot open, and whatever came in clear could be forged. So a
+/// client can only notice the silence, and ask anew.
 public struct DtlsReconnection: Sendable, Hashable {
     /// How long the silence may be; `nil` when there is nothing to be done about it.
     let silence: Duration?
@@ -9,15 +10,17 @@ public struct DtlsReconnection: Sendable, Hashable {
     /// The association stays as it is. The default.
     public static let never = DtlsReconnection(silence: nil)
 
-    /// When something was sent and nothing authentic has come for so long, a handshake begins anew from the same address, which resumes the
-    /// session where the server still can. The old association serves meanwhile; when something authentic comes after all, it stays.
+    /// When something was sent and nothing authentic has come for so long, a handshake begins anew from the same
+    /// address, which resumes the session where the server still can. The old association serves meanwhile; when
+    /// something authentic comes after all, it stays.
     ///
-    /// When the handshake is finished the connection goes on under the new association: ``DtlsConnection/negotiated`` and exported keys are the
-    /// new one's, and ``DtlsStatistics/reconnections`` counts it. When nobody answers it, or
+    /// When the handshake is finished the connection goes on under the new association: ``DtlsConnection/negotiated``
+    /// and exported keys are the new one's, and ``DtlsStatistics/reconnections`` counts it. When nobody answers it, or
     /// it fails three times in a row, the connection ends with its error. What was sent into the
     /// silence is lost; this is no retransmission.
     ///
-    /// Only for protocols in which the server answers: to a server that merely listens, every silence looks like a restart.
+    /// Only for protocols in which the server answers: to a server that merely listens, every silence looks like a
+    /// restart.
     ///
     /// - Parameter silence: One second to one day. Default: 30 seconds.
     public static func whenSilent(for silence: Duration = .seconds(30)) -> DtlsReconnection {

@@ -13,8 +13,9 @@ public import Logging
 /// }
 /// ```
 ///
-/// A stranger's datagram is answered with a cookie at the most and costs nothing that outlives it (RFC 6347 §4.2.1). One slow or silent
-/// client never delays another. As many finished connections as ``DtlsServerLimits`` says wait to be taken; one more is closed.
+/// A stranger's datagram is answered with a cookie at the most and costs nothing that outlives it (RFC 6347 §4.2.1).
+/// One slow or silent client never delays another. As many finished connections as ``DtlsServerLimits`` says wait to be
+/// taken; one more is closed.
 ///
 /// Everything may be called from any thread or task. A server that nobody holds any more is closed.
 public final class DtlsServer: Sendable {
@@ -43,22 +44,23 @@ public final class DtlsServer: Sendable {
     /// Binds a socket and begins to serve.
     ///
     /// - Parameters:
-    ///   - host: The local address or name. The default, `::`, serves IPv6 and IPv4 clients; where the system has no IPv6 it stands for
-    ///     `0.0.0.0`.
+    ///   - host: The local address or name. The default, `::`, serves IPv6 and IPv4 clients; where the system has no
+    ///     IPv6 it stands for `0.0.0.0`.
     ///   - port: The local port; 0 lets the system pick one, which ``localAddress`` tells. CoAP has 5684.
     ///   - context: Credentials and demands.
     ///   - options: The socket's options.
     ///   - limits: How much of the server its peers may take.
-    ///   - cookieSecrets: Secrets of the hello exchange that several hosts share; `nil`, the default, for one of this server's own.
-    ///   - admitsAddress: Asked about the source of each hello of a stranger before anything is computed, on the server's queue: it must be
-    ///     quick, and must not call this server's functions that wait. `false` drops the hello. Default: everyone may come. (Addresses can be
-    ///     forged; after the cookie exchange they are not.)
-    ///   - handshakeFailed: Told of each handshake that failed after its cookie, and why: for logs, or to ban an address. Called on the server's
-    ///     queue or wherever the failure was noticed; it must be quick.
+    ///   - cookieSecrets: Secrets of the hello exchange that several hosts share; `nil`, the default, for one of this
+    ///     server's own.
+    ///   - admitsAddress: Asked about the source of each hello of a stranger before anything is computed, on the
+    ///     server's queue: it must be quick, and must not call this server's functions that wait. `false` drops the
+    ///     hello. Default: everyone may come. (Addresses can be forged; after the cookie exchange they are not.)
+    ///   - handshakeFailed: Told of each handshake that failed after its cookie, and why: for logs, or to ban an
+    ///     address. Called on the server's queue or wherever the failure was noticed; it must be quick.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
-    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options or limits out of
-    ///   their range.
+    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
+    ///   or limits out of their range.
     public static func bind(
         host: String = "::",
         port: UInt16,
@@ -76,20 +78,23 @@ public final class DtlsServer: Sendable {
         return DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger)
     }
 
-    /// Serves on a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back at the end, see
-    /// ``DtlsSocketOptions``.
+    /// Serves on a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back
+    /// at the end, see ``DtlsSocketOptions``.
     ///
     /// - Parameters:
     ///   - descriptor: A bound UDP socket of IPv4 or IPv6. Nobody else may read from it while the server lives.
     ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
     ///   - context: Credentials and demands.
-    ///   - limits: As in ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:)``, like those that follow.
+    ///   - limits: As in
+    ///     ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:)``, like those
+    ///     that follow.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
     ///   - admitsAddress: Asked about the source of each hello of a stranger.
     ///   - handshakeFailed: Told of each handshake that failed after its cookie.
     ///   - logger: Where to log.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of their range,
-    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the caller's then.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of
+    ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the
+    ///   caller's then.
     public convenience init(
         socket descriptor: Int32,
         takesOwnership: Bool = false,
@@ -117,15 +122,18 @@ public final class DtlsServer: Sendable {
     /// What the server limits its peers to.
     public var limits: DtlsServerLimits { endpoint.limits }
 
-    /// What went through the server so far, over all of its connections, those that have ended included, and over what belonged to none.
+    /// What went through the server so far, over all of its connections, those that have ended included, and over what
+    /// belonged to none.
     ///
-    /// Each live connection is asked, so the call takes the longer the more there are: some hundred nanoseconds for each.
+    /// Each live connection is asked, so the call takes the longer the more there are: some hundred nanoseconds for
+    /// each.
     public var statistics: DtlsStatistics { endpoint.statistics }
 
     /// Lets nobody new in, waits until every connection has ended by itself or the time is over, and closes the server.
     ///
     /// Handshakes under way are finished and come out of the sequence as ever. Hellos are dropped and counted as
-    /// ``DtlsDropReason/draining``, so that clients try another host. Tell the peers in your own protocol that they should go.
+    /// ``DtlsDropReason/draining``, so that clients try another host. Tell the peers in your own protocol that they
+    /// should go.
     ///
     /// - Parameter timeout: How long to wait. When the task is cancelled the wait ends early.
     /// - Returns: How many connections had to be closed.
@@ -143,15 +151,15 @@ public final class DtlsServer: Sendable {
         return remaining
     }
 
-    /// Uses another context (certificates, pre-shared keys, ticket keys) for handshakes that begin from now on. Connections and handshakes
-    /// under way are not concerned: call ``closeConnections(where:)`` again a handshake's time later, or change the ticket keys as
-    /// well, where someone is to be kept out.
+    /// Uses another context (certificates, pre-shared keys, ticket keys) for handshakes that begin from now on.
+    /// Connections and handshakes under way are not concerned: call ``closeConnections(where:)`` again a handshake's
+    /// time later, or change the ticket keys as well, where someone is to be kept out.
     public func replaceContext(_ context: DtlsServerContext) {
         endpoint.replaceContext(context)
     }
 
-    /// Closes, with close_notify, every connection for which `shouldClose` is true: those of a revoked certificate or a pre-shared-key
-    /// identity that is not welcome any more. Replace the context as well, or they come back.
+    /// Closes, with close_notify, every connection for which `shouldClose` is true: those of a revoked certificate or a
+    /// pre-shared-key identity that is not welcome any more. Replace the context as well, or they come back.
     ///
     /// - Returns: How many were closed.
     @discardableResult
@@ -169,7 +177,8 @@ public final class DtlsServer: Sendable {
 }
 
 extension DtlsServer: AsyncSequence {
-    /// Makes an iterator over the connections that come. Several tasks may iterate: each connection goes to one of them.
+    /// Makes an iterator over the connections that come. Several tasks may iterate: each connection goes to one of
+    /// them.
     public func makeAsyncIterator() -> Iterator {
         Iterator(server: self)
     }

@@ -1,7 +1,7 @@
 /// What a server needs to know to prove who it is and to let clients in.
 ///
-/// It has a certificate (``DtlsConfiguration/identity``), pre-shared keys, or both. Make it once; it may serve any number of
-/// servers at the same time.
+/// It has a certificate (``DtlsConfiguration/identity``), pre-shared keys, or both. Make it once; it may serve any
+/// number of servers at the same time.
 ///
 /// ```swift
 /// let context = try DtlsServerContext(
@@ -18,22 +18,23 @@ public final class DtlsServerContext: Sendable {
     /// Makes a context.
     ///
     /// - Parameters:
-    ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/trust`` verifies clients' certificates.
+    ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/trust`` verifies clients'
+    ///     certificates.
     ///   - preSharedKeys: The keys of the clients.
     ///   - identityHint: What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
     ///   - unknownIdentity: How an identity without a key is answered. Default: like a wrong key.
     ///   - clientCertificates: Whether clients are asked for certificates. Needs a certificate of the server.
-    ///   - identityFor: Chooses the certificate for each client by what its hello says (the server name, suites, signature algorithms), in a
-    ///     task of its own; the handshake waits, within its time. `nil` stands for the configuration's
-    ///     ``DtlsConfiguration/identity``. Contexts for several names need no other way.
-    ///   - acceptsCertificates: Asked, in a task of its own, when a client's certificates have led to a trusted root (or, with
-    ///     `applicationOverrules`, whatever OpenSSL says of them). The connection is exposed only after the answer; `false` ends it. Such
-    ///     servers resume no sessions, because a ticket goes out before the answer.
+    ///   - identityFor: Chooses the certificate for each client by what its hello says (the server name, suites,
+    ///     signature algorithms), in a task of its own; the handshake waits, within its time. `nil` stands for the
+    ///     configuration's ``DtlsConfiguration/identity``. Contexts for several names need no other way.
+    ///   - acceptsCertificates: Asked, in a task of its own, when a client's certificates have led to a trusted root
+    ///     (or, with `applicationOverrules`, whatever OpenSSL says of them). The connection is exposed only after the
+    ///     answer; `false` ends it. Such servers resume no sessions, because a ticket goes out before the answer.
     ///   - applicationOverrules: Whether `acceptsCertificates` alone decides. Default: no.
     ///   - resumption: How clients resume sessions. Default: tickets under keys of this context's own, unless there is
     ///     `acceptsCertificates`.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that selects
-    ///   nothing, or a context that could serve nobody.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
+    ///   selects nothing, or a context that could serve nobody.
     public init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKeys: DtlsPreSharedKeyStore? = nil,
@@ -78,9 +79,9 @@ public final class DtlsServerContext: Sendable {
 /// The pre-shared keys that a server accepts: a table, or a look-up.
 ///
 /// A wrong key, or an unknown identity unless that is told (``DtlsUnknownIdentityPolicy/alert``), ends a handshake with
-/// ``DtlsError/Code-swift.struct/authenticationFailed`` on both sides, but not at once: anybody can forge a Finished that
-/// does not open, so the client's own has to come again. The server waits three times for that, about three seconds with
-/// the default ``DtlsRetransmissionPolicy``.
+/// ``DtlsError/Code-swift.struct/authenticationFailed`` on both sides, but not at once: anybody can forge a Finished
+/// that does not open, so the client's own has to come again. The server waits three times for that, about three
+/// seconds with the default ``DtlsRetransmissionPolicy``.
 public struct DtlsPreSharedKeyStore: Sendable {
     enum Source: Sendable {
         case table([[UInt8]: DtlsSecretBytes])
@@ -96,17 +97,17 @@ public struct DtlsPreSharedKeyStore: Sendable {
 
     /// Makes a store that asks.
     ///
-    /// - Parameter lookUp: Called once in each handshake, in a task of its own, with the identity as the client sent it: 0 to 256
-    ///   bytes of any value. It may take as long as the handshake's timeout leaves it; other peers go on meanwhile. `nil` stands for an
-    ///   unknown identity, and so does a key of 0 or of more than 512 bytes.
+    /// - Parameter lookUp: Called once in each handshake, in a task of its own, with the identity as the client sent
+    ///   it: 0 to 256 bytes of any value. It may take as long as the handshake's timeout leaves it; other peers go on
+    ///   meanwhile. `nil` stands for an unknown identity, and so does a key of 0 or of more than 512 bytes.
     public init(lookUp: @escaping @Sendable (_ identity: [UInt8]) async -> DtlsSecretBytes?) {
         source = .lookUp { identity, _ in await lookUp(identity) }
     }
 
     /// Makes a store that asks, for servers of several names.
     ///
-    /// - Parameter lookUp: As in ``init(lookUp:)``, with the DNS name of the server that the client means in lower case, or `nil` when it did
-    ///   not say.
+    /// - Parameter lookUp: As in ``init(lookUp:)``, with the DNS name of the server that the client means in lower
+    ///   case, or `nil` when it did not say.
     public init(
         lookUpForServerName lookUp:
             @escaping @Sendable (_ identity: [UInt8], _ serverName: String?) async -> DtlsSecretBytes?

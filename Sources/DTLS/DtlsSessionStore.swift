@@ -1,10 +1,13 @@
 import DequeModule
 
-/// Where a server keeps its sessions, so that clients may resume them by ID: a cache, a database, something that hosts share.
+/// Where a server keeps its sessions, so that clients may resume them by ID: a cache, a database, something that hosts
+/// share.
 ///
-/// Its functions are called in tasks of their own; only the handshake that asks waits. What is stored holds the secrets of connections.
+/// Its functions are called in tasks of their own; only the handshake that asks waits. What is stored holds the secrets
+/// of connections.
 public protocol DtlsSessionStore: Sendable {
-    /// The session of this ID, or `nil` when there is none or it has expired. The ID is what a stranger sent: 1 to 32 bytes of any value.
+    /// The session of this ID, or `nil` when there is none or it has expired. The ID is what a stranger sent: 1 to 32
+    /// bytes of any value.
     func session(for id: [UInt8]) async -> DtlsStoredSession?
 
     /// Keeps a session for as long as `lifetime` says.

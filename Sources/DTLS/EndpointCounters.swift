@@ -1,4 +1,5 @@
-/// What a client or a server has counted beside its live associations: what belonged to none of them, and the sums of those that have ended.
+/// What a client or a server has counted beside its live associations: what belonged to none of them, and the sums of
+/// those that have ended.
 struct EndpointCounters: Sendable {
     private var sums = DtlsStatistics()
 
@@ -47,7 +48,8 @@ struct EndpointCounters: Sendable {
 }
 
 extension DtlsStatistics {
-    /// Without the datagrams that came, where somebody else has counted the same ones: the endpoint, or the engine beside this one.
+    /// Without the datagrams that came, where somebody else has counted the same ones: the endpoint, or the engine
+    /// beside this one.
     var withoutReceived: DtlsStatistics {
         var others = self
         others.datagramsReceived = 0

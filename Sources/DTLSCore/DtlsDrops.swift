@@ -13,13 +13,15 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     public static let refusedAddress = Self(kind: .refusedAddress)
     /// Its source's prefix has had its share of cookies (`DtlsServerLimits.cookieRatePerPrefix`).
     public static let cookieRate = Self(kind: .cookieRate)
-    /// Its source's prefix has had its share of handshakes (`DtlsServerLimits.handshakeRatePerPrefix`, `handshakesPerPrefix`).
+    /// Its source's prefix has had its share of handshakes (`DtlsServerLimits.handshakeRatePerPrefix`,
+    /// `handshakesPerPrefix`).
     public static let handshakeRate = Self(kind: .handshakeRate)
     /// A hello, when all connections that there may be are there and none is stale (`DtlsServerLimits.connections`).
     public static let connectionLimit = Self(kind: .connectionLimit)
     /// A hello that cannot be answered: malformed, a fragment without its beginning, of another protocol.
     public static let unusableHello = Self(kind: .unusableHello)
-    /// A hello that came again after its handshake was finished or, for a few seconds, refused; then the alert goes out again.
+    /// A hello that came again after its handshake was finished or, for a few seconds, refused; then the alert goes out
+    /// again.
     public static let repeatedHello = Self(kind: .repeatedHello)
     /// A hello, while the server drains.
     public static let draining = Self(kind: .draining)
@@ -34,8 +36,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     public static let clearAlert = Self(kind: .clearAlert)
     /// Application data, or something of no known type, in clear.
     public static let clearData = Self(kind: .clearData)
-    /// A message of the handshake that an honest peer would not send: of its other role, too large, malformed, or a fragment that fits none
-    /// that was ever whole.
+    /// A message of the handshake that an honest peer would not send: of its other role, too large, malformed, or a
+    /// fragment that fits none that was ever whole.
     public static let improperHandshakeMessage = Self(kind: .improperHandshakeMessage)
     /// Of an epoch that is not in use, or of an unknown type.
     public static let improperSealedRecord = Self(kind: .improperSealedRecord)
@@ -49,8 +51,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
 
     // MARK: Records, by OpenSSL
 
-    /// Sealed, and not opened: forged, a copy of one that came before, too old, or without consequence, as a repeated Finished or a warning is.
-    /// One that came too early is counted when the handshake is finished.
+    /// Sealed, and not opened: forged, a copy of one that came before, too old, or without consequence, as a repeated
+    /// Finished or a warning is. One that came too early is counted when the handshake is finished.
     public static let unopenedRecord = Self(kind: .unopenedRecord)
 
     // MARK: Queues
@@ -59,7 +61,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     public static let waitingForApplication = Self(kind: .waitingForApplication)
     /// A payload that nobody read in time.
     public static let receiveQueueFull = Self(kind: .receiveQueueFull)
-    /// A datagram that the socket had no room for, and its backlog neither, or for which the interface had none (`ENOBUFS`).
+    /// A datagram that the socket had no room for, and its backlog neither, or for which the interface had none
+    /// (`ENOBUFS`).
     public static let sendQueueFull = Self(kind: .sendQueueFull)
 
     /// All of them.

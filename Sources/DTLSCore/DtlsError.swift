@@ -1,8 +1,8 @@
 /// Why something failed, and what to do about it.
 ///
-/// One type for everything that this package throws. Switch over ``code-swift.property``; show ``description``, one line
-/// that names what happened, the alert, the certificate's verdict, OpenSSL's own reasons and a hint. No part of it ever
-/// carries a key, and text that came from a peer has its control characters replaced.
+/// One type for everything that this package throws. Switch over ``code-swift.property``; show ``description``, one
+/// line that names what happened, the alert, the certificate's verdict, OpenSSL's own reasons and a hint. No part of it
+/// ever carries a key, and text that came from a peer has its control characters replaced.
 ///
 /// ```swift
 /// do {
@@ -116,7 +116,8 @@ extension DtlsError {
 
         private init(_ name: String) { description = name }
 
-        /// A setting is out of its range, or settings contradict each other. Thrown while contexts and endpoints are made.
+        /// A setting is out of its range, or settings contradict each other. Thrown while contexts and endpoints are
+        /// made.
         public static let invalidConfiguration = Code("invalidConfiguration")
         /// A certificate could not be read.
         public static let invalidCertificate = Code("invalidCertificate")
@@ -145,9 +146,9 @@ extension DtlsError {
         /// The handshake was not finished within its time.
         public static let handshakeTimedOut = Code("handshakeTimedOut")
         /// The server's host or a router answered that it cannot be reached, or this machine has no route to it;
-        /// ``DtlsError/systemError`` says which: `ECONNREFUSED` when nobody listens at the port, `EHOSTUNREACH` or `ENETUNREACH`
-        /// when there is no way to the host, `EPERM` when a firewall on this machine refuses. Only connects fail with it,
-        /// and only before the server has answered; never an association that is open.
+        /// ``DtlsError/systemError`` says which: `ECONNREFUSED` when nobody listens at the port, `EHOSTUNREACH` or
+        /// `ENETUNREACH` when there is no way to the host, `EPERM` when a firewall on this machine refuses. Only
+        /// connects fail with it, and only before the server has answered; never an association that is open.
         public static let peerUnreachable = Code("peerUnreachable")
         /// A certificate was not accepted, by this side (then ``DtlsError/certificateVerdict`` is set) or by the peer.
         public static let certificateRejected = Code("certificateRejected")
@@ -155,11 +156,11 @@ extension DtlsError {
         public static let authenticationFailed = Code("authenticationFailed")
         /// The peers have no application protocol in common (ALPN, RFC 7301).
         public static let noApplicationProtocol = Code("noApplicationProtocol")
-        /// A payload is larger than ``DtlsEngine/maximumPayloadSize``, which may have become less because the path carries less
-        /// than the configuration says. The association is unharmed.
+        /// A payload is larger than ``DtlsEngine/maximumPayloadSize``, which may have become less because the path
+        /// carries less than the configuration says. The association is unharmed.
         public static let payloadTooLarge = Code("payloadTooLarge")
-        /// The association has sealed as many records as its keys are good for, or refused as many forged ones, and has ended; a new
-        /// handshake makes new keys.
+        /// The association has sealed as many records as its keys are good for, or refused as many forged ones, and has
+        /// ended; a new handshake makes new keys.
         public static let keysUsedUp = Code("keysUsedUp")
         /// The connection, client or server was closed before this could be done.
         public static let connectionClosed = Code("connectionClosed")

@@ -1,6 +1,7 @@
 /// What went through an association, a client or a server, in counts since it began.
 ///
-/// Of a client or a server they are the sums over its associations, those that have ended included, and over what belonged to none.
+/// Of a client or a server they are the sums over its associations, those that have ended included, and over what
+/// belonged to none.
 public struct DtlsStatistics: Sendable, Hashable {
     // MARK: Traffic
 
@@ -33,15 +34,15 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// Those of them that resumed a session.
     public var handshakesResumed = 0
 
-    /// Handshakes that failed, by the code of the error. Those that were closed, replaced or evicted before they were finished count as
-    /// ``DtlsError/Code-swift.struct/connectionClosed``.
+    /// Handshakes that failed, by the code of the error. Those that were closed, replaced or evicted before they were
+    /// finished count as ``DtlsError/Code-swift.struct/connectionClosed``.
     public var handshakesFailed: [DtlsError.Code: Int] = [:]
 
     /// Flights of the handshake that were sent again.
     public var retransmissions = 0
 
-    /// How long the path takes there and back, as the handshake has shown it; `nil` where it is not known, and for servers and
-    /// clients as a whole.
+    /// How long the path takes there and back, as the handshake has shown it; `nil` where it is not known, and for
+    /// servers and clients as a whole.
     public var roundTrip: Duration?
 
     /// Cookies that a server sent to strangers.
@@ -49,7 +50,8 @@ public struct DtlsStatistics: Sendable, Hashable {
 
     // MARK: Losses
 
-    /// What was dropped, by reason. (Replays and records that fail their authentication are dropped by OpenSSL, which does not count them.)
+    /// What was dropped, by reason. (Replays and records that fail their authentication are dropped by OpenSSL, which
+    /// does not count them.)
     public var drops = DtlsDrops()
 
     /// Datagrams that the system refused to send.

@@ -8,8 +8,8 @@
 
 /// A value behind a mutex.
 ///
-/// A pthread mutex rather than `Synchronization.Mutex`, because ThreadSanitizer does not see the happens-before of the latter's
-/// contended path on Linux and reports races where there are none; with this one its reports are true.
+/// A pthread mutex rather than `Synchronization.Mutex`, because ThreadSanitizer does not see the happens-before of the
+/// latter's contended path on Linux and reports races where there are none; with this one its reports are true.
 ///
 /// `@unchecked Sendable`: `state` is touched only while `mutex` is held.
 package final class Lock<State: ~Copyable>: @unchecked Sendable {
@@ -29,8 +29,8 @@ package final class Lock<State: ~Copyable>: @unchecked Sendable {
         mutex.deallocate()
     }
 
-    /// Calls `body` with the value. Not to be nested on the same lock. What leaves the lock must be Sendable; what `body` captures
-    /// must not be left behind in the value unless it is Sendable too.
+    /// Calls `body` with the value. Not to be nested on the same lock. What leaves the lock must be Sendable; what
+    /// `body` captures must not be left behind in the value unless it is Sendable too.
     package func withLock<Result: Sendable & ~Copyable, Failure: Error>(
         _ body: (inout State) throws(Failure) -> Result
     ) throws(Failure) -> Result {

@@ -2,13 +2,14 @@ public import DTLSCore
 
 /// A client's and a server's ``DtlsEngine`` in one process, joined by two links that may be bad.
 ///
-/// Nothing happens by itself: call ``start(now:)``, then ``advance(to:)`` as time goes on, or let ``run(within:until:)`` do it in real
-/// time. What the links do depends on their seeds alone.
+/// Nothing happens by itself: call ``start(now:)``, then ``advance(to:)`` as time goes on, or let
+/// ``run(within:until:)`` do it in real time. What the links do depends on their seeds alone.
 ///
-/// **How far the clock may be made up.** The instants that you pass decide when datagrams arrive and when handshakes time out, so an hour of
-/// delay costs nothing. Whether a lost flight is sent again is up to OpenSSL, whose timer reads the system's clock, so that only
-/// real time repairs a loss. A handshake over a link that loses something therefore belongs into ``run(within:until:)``, and how long it
-/// takes is not the same in each run, nor which datagram is the n-th; keys and randoms are new each time as well.
+/// **How far the clock may be made up.** The instants that you pass decide when datagrams arrive and when handshakes
+/// time out, so an hour of delay costs nothing. Whether a lost flight is sent again is up to OpenSSL, whose timer reads
+/// the system's clock, so that only real time repairs a loss. A handshake over a link that loses something therefore
+/// belongs into ``run(within:until:)``, and how long it takes is not the same in each run, nor which datagram is the
+/// n-th; keys and randoms are new each time as well.
 ///
 /// It belongs to one thread or actor at a time, like the engines in it.
 public final class DtlsEnginePair {
@@ -36,8 +37,8 @@ public final class DtlsEnginePair {
     /// The payloads that reached the server, in order.
     public private(set) var serverPayloads: [[UInt8]] = []
 
-    /// Called with each event, of the client's engine or the server's, when it comes: the place to answer the questions among them. `nil`,
-    /// the default, answers nothing.
+    /// Called with each event, of the client's engine or the server's, when it comes: the place to answer the questions
+    /// among them. `nil`, the default, answers nothing.
     public var onEvent: ((DtlsRole, DtlsEvent, DtlsEngine) -> Void)?
 
     private let serverContext: DtlsEngineContext
@@ -53,9 +54,10 @@ public final class DtlsEnginePair {
     ///   - server: The context of the server's engine, which is made when the client has passed the gate.
     ///   - conditions: What both links do to datagrams.
     ///   - seed: Decides what becomes of each datagram. The two links do not do the same for it.
-    ///   - usesGate: Whether the client meets a ``DtlsHelloGate`` first, as on the Internet, or the server's engine at once. Default: a gate.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range or a context of the wrong role,
-    ///   ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
+    ///   - usesGate: Whether the client meets a ``DtlsHelloGate`` first, as on the Internet, or the server's engine at
+    ///     once. Default: a gate.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range or a context of
+    ///   the wrong role, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
     public init(
         client: DtlsEngine,
         server: DtlsEngineContext,
@@ -78,7 +80,8 @@ public final class DtlsEnginePair {
     /// Whether both sides are open.
     public var isOpen: Bool { client.isOpen && server?.isOpen == true }
 
-    /// When ``advance(to:)`` has something to do: a datagram arrives or an engine's deadline comes. `nil` when neither will.
+    /// When ``advance(to:)`` has something to do: a datagram arrives or an engine's deadline comes. `nil` when neither
+    /// will.
     public var nextDeadline: ContinuousClock.Instant? {
         var next = toServer.nextArrival
         for candidate in [toClient.nextArrival, client.nextDeadline, server?.nextDeadline] {
@@ -97,7 +100,8 @@ public final class DtlsEnginePair {
 
     /// Sends a payload from one side to the other.
     ///
-    /// - Throws: What ``DtlsEngine/send(_:)`` throws; ``DtlsError/Code-swift.struct/connectionClosed`` also where there is no server yet.
+    /// - Throws: What ``DtlsEngine/send(_:)`` throws; ``DtlsError/Code-swift.struct/connectionClosed`` also where there
+    ///   is no server yet.
     public func send(_ payload: [UInt8], from role: DtlsRole, now: ContinuousClock.Instant) throws(DtlsError) {
         guard let engine = role == .client ? client : server else {
             throw DtlsError(.connectionClosed, phase: .handshake, "the server has not let the client in")
@@ -112,8 +116,8 @@ public final class DtlsEnginePair {
         settle(now: now)
     }
 
-    /// Delivers the datagrams that have arrived by `now`, tells the engines whose deadlines have come, and goes on until nothing is left to
-    /// do at that time.
+    /// Delivers the datagrams that have arrived by `now`, tells the engines whose deadlines have come, and goes on
+    /// until nothing is left to do at that time.
     ///
     /// Engines that answer each other without end, over a link that takes no time, are left after 100,000 datagrams.
     public func advance(to now: ContinuousClock.Instant) {
@@ -132,8 +136,8 @@ public final class DtlsEnginePair {
         }
     }
 
-    /// Lets real time pass, datagrams arrive and timers fire, until `condition` holds. Returns whether it does; `false` after `limit`, when
-    /// the task is cancelled, or when nothing can happen any more.
+    /// Lets real time pass, datagrams arrive and timers fire, until `condition` holds. Returns whether it does; `false`
+    /// after `limit`, when the task is cancelled, or when nothing can happen any more.
     public func run(
         within limit: Duration,
         isolation: isolated (any Actor)? = #isolation,

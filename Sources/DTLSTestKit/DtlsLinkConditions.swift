@@ -1,6 +1,7 @@
 public import DTLSCore
 
-/// What a link does to the datagrams that it carries, in one direction. The default carries them all, in order, unchanged and at once.
+/// What a link does to the datagrams that it carries, in one direction. The default carries them all, in order,
+/// unchanged and at once.
 public struct DtlsLinkConditions: Sendable, Hashable {
     /// The probability that a datagram is lost: 0 to 1. Default: 0.
     public var loss: Double
@@ -22,7 +23,8 @@ public struct DtlsLinkConditions: Sendable, Hashable {
     /// How long a datagram is on its way, at random and evenly spread: from zero to one minute. Default: no time.
     public var delay: ClosedRange<Duration>
 
-    /// The UDP payload of the largest datagram that passes, in bytes: 1 to 65,507. Larger ones vanish without a word. Default: 65,507.
+    /// The UDP payload of the largest datagram that passes, in bytes: 1 to 65,507. Larger ones vanish without a word.
+    /// Default: 65,507.
     public var mtu: Int
 
     /// Makes conditions; every parameter has the default that its property names.

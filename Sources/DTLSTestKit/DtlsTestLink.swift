@@ -2,10 +2,11 @@ import DequeModule
 
 /// One direction of a path: datagrams and the time go in, datagrams that have arrived come out.
 ///
-/// It has no socket and no clock. What becomes of the n-th datagram depends on the seed and on the conditions alone, so that what went
-/// wrong once goes wrong again. It is a value for one thread at a time.
+/// It has no socket and no clock. What becomes of the n-th datagram depends on the seed and on the conditions alone, so
+/// that what went wrong once goes wrong again. It is a value for one thread at a time.
 public struct DtlsTestLink: Sendable {
-    /// What happens to the datagrams that are sent from now on. A value that is out of its range counts as the nearest that is not.
+    /// What happens to the datagrams that are sent from now on. A value that is out of its range counts as the nearest
+    /// that is not.
     public var conditions: DtlsLinkConditions
 
     /// How many of the next datagrams are lost, whatever the conditions say. Default: 0.

@@ -1,11 +1,12 @@
 public import DTLS
 import Dispatch
 
-/// A bad link between real sockets: a UDP relay on loopback that does to datagrams what ``DtlsLinkConditions`` say, between any clients and
-/// a server, be they this library's or foreign ones.
+/// A bad link between real sockets: a UDP relay on loopback that does to datagrams what ``DtlsLinkConditions`` say,
+/// between any clients and a server, be they this library's or foreign ones.
 ///
-/// Point clients at ``address``. Each of them has its own address at the server and its own two links, whose seeds follow from the relay's
-/// and from the order in which clients appear. Up to 1,024 clients are served; datagrams of others are lost.
+/// Point clients at ``address``. Each of them has its own address at the server and its own two links, whose seeds
+/// follow from the relay's and from the order in which clients appear. Up to 1,024 clients are served; datagrams of
+/// others are lost.
 ///
 /// It ends with ``close()`` or when it is released.
 public final class DtlsTestRelay: Sendable {
@@ -72,7 +73,8 @@ public final class DtlsTestRelay: Sendable {
 
     /// The inside.
     ///
-    /// `@unchecked Sendable`: everything that changes is touched on its queue alone, `start` and `init` aside, which come before.
+    /// `@unchecked Sendable`: everything that changes is touched on its queue alone, `start` and `init` aside, which
+    /// come before.
     private final class Core: @unchecked Sendable {
         let queue = DispatchQueue(label: "swift-dtls.test-relay")
         let server: DtlsAddress

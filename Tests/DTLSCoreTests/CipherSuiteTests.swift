@@ -160,8 +160,8 @@ final class CipherSuiteTests: XCTestCase {
         XCTAssertTrue(hint.contains("the client offered 0xfafa, PSK-AES256-GCM-SHA384;"), hint)
     }
 
-    /// The hint speaks of the suites that this side could use: those of TLS 1.3, which OpenSSL lists beside every list, are none
-    /// of them, nor is the client's signal for secure renegotiation a suite.
+    /// The hint speaks of the suites that this side could use: those of TLS 1.3, which OpenSSL lists beside every list,
+    /// are none of them, nor is the client's signal for secure renegotiation a suite.
     func testTheHintNamesOnlySuitesThatCouldBeUsed() throws {
         var options = try PairOptions.preSharedKey()
         options.client.cipherSuites = .openSSL("PSK-AES128-GCM-SHA256")

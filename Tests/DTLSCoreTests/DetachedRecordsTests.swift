@@ -63,7 +63,8 @@ final class DetachedRecordsTests: XCTestCase {
         }
     }
 
-    /// Where the nonce stands in the record, it is the one in the record that counts: OpenSSL takes another one for GCM.
+    /// Where the nonce stands in the record, it is the one in the record that counts: OpenSSL takes another one for
+    /// GCM.
     func testTheNonceInTheRecordCounts() throws {
         let vector = try XCTUnwrap(RecordVectors.all.first { $0.cipher == "aes128gcm" && $0.cid.isEmpty })
         var records = try vector.records(of: vector.sender.other)

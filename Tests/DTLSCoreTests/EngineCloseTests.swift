@@ -138,7 +138,8 @@ final class EngineCloseTests: XCTestCase {
         XCTAssertEqual(server.sent.count, sent)
     }
 
-    /// Engines may be dropped in any state: OpenSSL still talks to the datagram BIO while an `SSL` is freed in its handshake.
+    /// Engines may be dropped in any state: OpenSSL still talks to the datagram BIO while an `SSL` is freed in its
+    /// handshake.
     func testEnginesMayBeDroppedInAnyState() throws {
         for steps in 0..<8 {
             for options in [try PairOptions.preSharedKey(), try .certificates()] {

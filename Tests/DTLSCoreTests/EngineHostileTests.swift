@@ -16,8 +16,8 @@ final class EngineHostileTests: XCTestCase {
         return kinds
     }
 
-    /// Runs a handshake, calls `attack` with either side before each datagram and once more when it is open, and checks that the
-    /// association works in the end.
+    /// Runs a handshake, calls `attack` with either side before each datagram and once more when it is open, and checks
+    /// that the association works in the end.
     private func attackInEveryState(
         _ options: PairOptions,
         file: StaticString = #filePath,
@@ -81,7 +81,8 @@ final class EngineHostileTests: XCTestCase {
         }
     }
 
-    /// Forged records of the next epoch, as long as real ones, are dropped wherever the keys are not known or do not fit.
+    /// Forged records of the next epoch, as long as real ones, are dropped wherever the keys are not known or do not
+    /// fit.
     func testForgedSealedRecordsInEveryState() throws {
         var generator = SeededGenerator(seed: 4)
         for options in try kinds() {
@@ -123,7 +124,8 @@ final class EngineHostileTests: XCTestCase {
         try pair.assertEchoes(file: file, line: line)
     }
 
-    /// A flood of forged records of the next epoch uses up what may wait for the handshake's end, but only until the next timeout.
+    /// A flood of forged records of the next epoch uses up what may wait for the handshake's end, but only until the
+    /// next timeout.
     func testAFloodOfForgedSealedRecordsDelaysAtMost() throws {
         try assertAFloodDelaysAtMost(.certificates())
     }
@@ -177,8 +179,8 @@ final class EngineHostileTests: XCTestCase {
         XCTAssertGreaterThan(received, 10_000)
     }
 
-    /// A changed copy of a handshake's own datagrams may well end that handshake, which nothing protects. It must do so in order:
-    /// with one event, with an error that says so, and without harm to the next one.
+    /// A changed copy of a handshake's own datagrams may well end that handshake, which nothing protects. It must do so
+    /// in order: with one event, with an error that says so, and without harm to the next one.
     func testMutatedDatagramsDuringHandshakes() throws {
         var ended = 0
         var finished = 0

@@ -123,8 +123,8 @@ final class EngineLossTests: XCTestCase {
         try pair.assertEchoes()
     }
 
-    /// The kinds of the records of a datagram, and of the messages in them, but for the hello, which may be sent again together with
-    /// what follows it; `nil` where a record was cut.
+    /// The kinds of the records of a datagram, and of the messages in them, but for the hello, which may be sent again
+    /// together with what follows it; `nil` where a record was cut.
     private func types(_ datagram: [UInt8]) -> [[UInt8?]]? {
         RecordDump.parse(datagram)?.filter { $0.handshakeType != 1 }.map { [$0.contentType, $0.handshakeType] }
     }
@@ -162,7 +162,8 @@ final class EngineLossTests: XCTestCase {
         }
     }
 
-    /// OpenSSL looks at its timer whenever it reads, so a datagram that comes late is answered by the flight before it is read.
+    /// OpenSSL looks at its timer whenever it reads, so a datagram that comes late is answered by the flight before it
+    /// is read.
     func testARetransmissionThatALateDatagramSetsOffIsCounted() throws {
         var options = try PairOptions.preSharedKey()
         options.retransmission = .quick

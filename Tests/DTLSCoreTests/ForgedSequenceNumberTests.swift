@@ -5,7 +5,8 @@ import XCTest
 
 /// Sequence numbers in clear, which nothing authenticates, decide nothing.
 final class ForgedSequenceNumberTests: XCTestCase {
-    /// A fragment that means nothing, in a record whose number is far ahead, as anyone can send it from the peer's address.
+    /// A fragment that means nothing, in a record whose number is far ahead, as anyone can send it from the peer's
+    /// address.
     private func forged(_ type: UInt8) -> [UInt8] {
         [22, 0xFE, 0xFD, 0, 0, 0, 1, 0, 0, 0, 0, 0, 13, type, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 1, 0]
     }

@@ -3,8 +3,8 @@ import XCTest
 
 @testable import DTLSCore
 
-/// What kills OpenSSL's handshakes and associations from afar, sent from the peer's own address before and after each record: none ends
-/// anything, and each is counted. (Fragments that claim too much are in RecordFilterTests.)
+/// What kills OpenSSL's handshakes and associations from afar, sent from the peer's own address before and after each
+/// record: none ends anything, and each is counted. (Fragments that claim too much are in RecordFilterTests.)
 final class ForgeryTests: XCTestCase {
     /// Authenticated encryption with and without certificates, and CBC.
     private func kinds() throws -> [(String, PairOptions)] {

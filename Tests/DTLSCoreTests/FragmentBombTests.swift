@@ -5,7 +5,8 @@ import XCTest
 
 /// Fragments of handshake messages that anyone can send from the peer's address, neither authentic nor whole.
 final class FragmentBombTests: XCTestCase {
-    /// The kinds of handshake that are attacked, without a gate: a forged first hello takes the place of the genuine one there.
+    /// The kinds of handshake that are attacked, without a gate: a forged first hello takes the place of the genuine
+    /// one there.
     private func kinds() throws -> [(String, PairOptions)] {
         var mutual = try PairOptions.certificates(TestIdentity.large)
         mutual.client.identity = try TestIdentity.client

@@ -145,8 +145,8 @@ final class GraduationTests: XCTestCase {
 
     // MARK: The last flight
 
-    /// The last flight is lost: whoever waits for it sends its own again and gets it, OpenSSL as well as this library, whatever has been
-    /// sent meanwhile.
+    /// The last flight is lost: whoever waits for it sends its own again and gets it, OpenSSL as well as this library,
+    /// whatever has been sent meanwhile.
     func testALostLastFlightIsSentAgain() throws {
         for peer in [DtlsRecordLayer.openSSL, .detached] {
             for payloads in [0, 1, 100] {
@@ -166,7 +166,8 @@ final class GraduationTests: XCTestCase {
         }
     }
 
-    /// Carries a handshake up to the server's last flight, loses that, and has the server send `count` payloads that are lost as well.
+    /// Carries a handshake up to the server's last flight, loses that, and has the server send `count` payloads that
+    /// are lost as well.
     private func lose(_ pair: EnginePair, after count: Int) throws -> EnginePeer {
         pair.start()
         while pair.server?.engine.isOpen != true { XCTAssertTrue(try pair.step(), pair.story) }
@@ -179,8 +180,8 @@ final class GraduationTests: XCTestCase {
         return server
     }
 
-    /// Its repetition is for who has not got it. A Finished that comes again after the peer has sent data is nobody's business, nor is a
-    /// copy of the one that came.
+    /// Its repetition is for who has not got it. A Finished that comes again after the peer has sent data is nobody's
+    /// business, nor is a copy of the one that came.
     func testTheLastFlightIsForgotten() throws {
         var options = try options("PSK-AES128-GCM-SHA256", client: .openSSL)
         options.retransmission = .quick
@@ -285,7 +286,8 @@ final class GraduationTests: XCTestCase {
         XCTAssertEqual(pair.client.ends, [.closedByPeer])
     }
 
-    /// OpenSSL counts the nonces of GCM from a random number. Where that could meet the numbers of this library, it stays.
+    /// OpenSSL counts the nonces of GCM from a random number. Where that could meet the numbers of this library, it
+    /// stays.
     func testANonceThatCouldComeAgainIsNoticed() throws {
         for (nonce, isForeign) in [
             ([0, 1, 0, 0, 0, 0, 0, 7] as [UInt8], true), ([0, 1, 0, 0, 0, 0, 0, 3], false),

@@ -3,7 +3,8 @@ import XCTest
 
 @testable import DTLSCore
 
-/// An alert in clear may be forged. It is believed only when nothing better comes within the first retransmission timeout.
+/// An alert in clear may be forged. It is believed only when nothing better comes within the first retransmission
+/// timeout.
 final class HeldAlertTests: XCTestCase {
     private func startedClient(_ options: PairOptions? = nil) throws -> EnginePair {
         let pair = try EnginePair(options ?? .preSharedKey())

@@ -134,7 +134,8 @@ final class HelloGateTests: XCTestCase {
         XCTAssertEqual(lastAccepted, 119)
     }
 
-    /// A rotation that comes late, because nothing came meanwhile, does not let cookies of before live longer. Found by fuzzing.
+    /// A rotation that comes late, because nothing came meanwhile, does not let cookies of before live longer. Found by
+    /// fuzzing.
     func testALateRotationProlongsNothing() throws {
         let start = ContinuousClock.now
         var gate = try DtlsHelloGate(now: start)
@@ -154,7 +155,8 @@ final class HelloGateTests: XCTestCase {
         XCTAssertNotNil(gate.judge(fresh.datagram, now: start + .seconds(10_001)).hello)
     }
 
-    /// OpenSSL goes on from a first or second hello only, so a client that was sent back twice must begin anew: no engine is made for it.
+    /// OpenSSL goes on from a first or second hello only, so a client that was sent back twice must begin anew: no
+    /// engine is made for it.
     func testAThirdHelloIsIgnored() throws {
         let start = ContinuousClock.now
         let context = try DtlsEngineContext(client: PairOptions.preSharedKey().client, usesPreSharedKeys: true)

@@ -185,7 +185,8 @@ final class PreSharedKeyAnswerTests: XCTestCase {
         try pair.assertEchoes()
     }
 
-    /// What the application sends from its event handler, at the moment the handshake is finished by an answer, goes out.
+    /// What the application sends from its event handler, at the moment the handshake is finished by an answer, goes
+    /// out.
     func testDataRightAfterTheAnswer() throws {
         let pair = try waitingServer()
         let server = try pair.serverPeer()

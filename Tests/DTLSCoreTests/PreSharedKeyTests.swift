@@ -125,7 +125,8 @@ final class PreSharedKeyTests: XCTestCase {
         }
     }
 
-    /// A Finished that comes before its ChangeCipherSpec, time and again, says nothing about the key: OpenSSL keeps it unread.
+    /// A Finished that comes before its ChangeCipherSpec, time and again, says nothing about the key: OpenSSL keeps it
+    /// unread.
     func testAChangeCipherSpecThatIsLostIsNotTakenForAWrongKey() throws {
         var options = try PairOptions.preSharedKey()
         options.retransmission = .quick
@@ -224,7 +225,8 @@ final class PreSharedKeyTests: XCTestCase {
         XCTAssertNil(pair.client.engine.nextDeadline)
     }
 
-    /// OpenSSL cuts an identity at a zero, and would put what stands before it into the session: nobody has such a name.
+    /// OpenSSL cuts an identity at a zero, and would put what stands before it into the session: nobody has such a
+    /// name.
     func testAnIdentityWithAZeroIsNobodys() throws {
         var options = try PairOptions.preSharedKey("PSK-AES128-GCM-SHA256")
         options.clientKey = try DtlsPreSharedKey(identity: "deXv1", key: TestKey.bytes)
@@ -243,8 +245,8 @@ final class PreSharedKeyTests: XCTestCase {
         XCTAssertNil(try pair.serverPeer().finished)
     }
 
-    /// A client that shows one identity in a fragment that OpenSSL ignores and another in the one that it reads does not get in by the key
-    /// of the first: OpenSSL would put the second into the session.
+    /// A client that shows one identity in a fragment that OpenSSL ignores and another in the one that it reads does
+    /// not get in by the key of the first: OpenSSL would put the second into the session.
     func testAKeyIsGoodForTheIdentityThatOpenSSLReadsOnly() throws {
         var options = try PairOptions.preSharedKey("PSK-AES128-GCM-SHA256")
         options.clientKey = try DtlsPreSharedKey(identity: "admin", key: TestKey.bytes)

@@ -3,8 +3,8 @@ import Foundation
 
 @testable import DTLSCore
 
-/// A handshake without a cookie whose records travel one at a time, each as a datagram of its own, so that a test can come between any two:
-/// between a ChangeCipherSpec and its Finished, too.
+/// A handshake without a cookie whose records travel one at a time, each as a datagram of its own, so that a test can
+/// come between any two: between a ChangeCipherSpec and its Finished, too.
 final class RecordByRecord {
     let client: EnginePeer
     let server: EnginePeer

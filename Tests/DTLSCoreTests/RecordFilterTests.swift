@@ -80,7 +80,8 @@ final class RecordFilterTests: XCTestCase {
         }
     }
 
-    /// A message that the peer's role never sends in clear is reflected or invented; OpenSSL would end the handshake for it.
+    /// A message that the peer's role never sends in clear is reflected or invented; OpenSSL would end the handshake
+    /// for it.
     func testMessagesOfTheOwnRoleAreDropped() {
         // ServerHello, HelloVerifyRequest, NewSessionTicket, Certificate to ServerHelloDone, CertificateStatus
         let fromServer: Set<UInt8> = [2, 3, 4, 11, 12, 13, 14, 22]

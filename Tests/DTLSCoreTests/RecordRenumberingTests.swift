@@ -29,7 +29,8 @@ final class RecordRenumberingTests: XCTestCase {
         return EnginePeer(try DtlsEngine(client: context, serverName: nil, preSharedKey: TestKey.right))
     }
 
-    /// What a client sends whose second hello had the number `first` and not 1. OpenSSL 3.2 and later would take lower ones for replays.
+    /// What a client sends whose second hello had the number `first` and not 1. OpenSSL 3.2 and later would take lower
+    /// ones for replays.
     private func goingOn(from first: UInt64, _ datagram: [UInt8]) throws -> [UInt8] {
         try XCTUnwrap(RecordDump.parse(datagram)).flatMap { record in
             var record = record

@@ -73,8 +73,8 @@ final class SealedRecordTests: XCTestCase {
         XCTAssertEqual(thrown, error, "who sends afterwards learns why")
     }
 
-    /// OpenSSL 3.0 counts one warning five times and then gives up ("too many warn alerts"). Only the authenticated peer can send
-    /// it; whoever reads the error learns which alert it was.
+    /// OpenSSL 3.0 counts one warning five times and then gives up ("too many warn alerts"). Only the authenticated
+    /// peer can send it; whoever reads the error learns which alert it was.
     func testASealedWarningIsIgnoredOrNamed() throws {
         let (pair, sealer) = try pairAndSealer(sealsAsClient: true)
         let server = try pair.serverPeer()

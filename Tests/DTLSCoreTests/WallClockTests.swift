@@ -3,7 +3,8 @@ import XCTest
 
 @testable import DTLSCore
 
-/// Fault 21. A wall clock that is set back is, to an engine, one that falls behind the monotonic clock, and the latter is moved by hand here.
+/// Fault 21. A wall clock that is set back is, to an engine, one that falls behind the monotonic clock, and the latter
+/// is moved by hand here.
 final class WallClockTests: XCTestCase {
     /// A handshake without a cookie, of which no time passes on the wall clock.
     private struct Standstill {
@@ -21,7 +22,8 @@ final class WallClockTests: XCTestCase {
             now = start
         }
 
-        /// Runs until both sides have opened or ended, and loses the datagrams of a direction that `loses` names by their place in it.
+        /// Runs until both sides have opened or ended, and loses the datagrams of a direction that `loses` names by
+        /// their place in it.
         mutating func run(from role: DtlsRole, loses: (Int) -> Bool) {
             var count = 0
             client.start(now: now)
@@ -71,8 +73,8 @@ final class WallClockTests: XCTestCase {
         }
     }
 
-    /// What no copy can repair, for a peer drops copies, ends when the handshake's time is over by the monotonic clock, not before and not
-    /// after.
+    /// What no copy can repair, for a peer drops copies, ends when the handshake's time is over by the monotonic clock,
+    /// not before and not after.
     func testFault21AHandshakeEndsByTheMonotonicClock() throws {
         for attempts in [12, 1] {
             var options = try PairOptions.preSharedKey()

@@ -7,8 +7,8 @@ import XCTest
 
 /// Handshakes through loss, duplication and reordering in both directions, cookie exchange included, many at once.
 ///
-/// By default a few, of which all must complete. With `DTLS_PROOF=full` 2,000 of each kind at each rate, in real time, of which nine in
-/// ten must also be quick: what takes time there is waiting for answers that do not come.
+/// By default a few, of which all must complete. With `DTLS_PROOF=full` 2,000 of each kind at each rate, in real time,
+/// of which nine in ten must also be quick: what takes time there is waiting for answers that do not come.
 final class LossProofTests: XCTestCase {
     private static let isFull = ProcessInfo.processInfo.environment["DTLS_PROOF"] == "full"
 

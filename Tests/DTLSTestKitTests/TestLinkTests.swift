@@ -40,7 +40,8 @@ final class TestLinkTests: XCTestCase {
         bytes.prefix(8).reduce(0) { $0 << 8 | Int($1) }
     }
 
-    /// Four standard deviations of a count that each of `count` datagrams adds to with this probability, and seeds are fixed.
+    /// Four standard deviations of a count that each of `count` datagrams adds to with this probability, and seeds are
+    /// fixed.
     private func assertAbout(_ actual: Int, _ probability: Double, _ message: String, line: UInt = #line) {
         let expected = Double(count) * probability
         let deviation = (expected * (1 - probability)).squareRoot()

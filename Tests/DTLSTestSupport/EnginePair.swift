@@ -3,8 +3,8 @@ import Foundation
 
 /// A client's and a server's engine, joined in memory by two links.
 ///
-/// With a gate the server's engine is made as a server would: a stranger is judged, gets a HelloVerifyRequest, and has an engine
-/// once it has brought the cookie back.
+/// With a gate the server's engine is made as a server would: a stranger is judged, gets a HelloVerifyRequest, and has
+/// an engine once it has brought the cookie back.
 package final class EnginePair {
     package let client: EnginePeer
 

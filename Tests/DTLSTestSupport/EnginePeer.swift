@@ -1,8 +1,8 @@
 package import DTLSCore
 import Foundation
 
-/// An engine and the program around it that keeps the engine's contract: after each input it drains datagrams, then events.
-/// It keeps all that comes out for assertions.
+/// An engine and the program around it that keeps the engine's contract: after each input it drains datagrams, then
+/// events. It keeps all that comes out for assertions.
 package final class EnginePeer {
     /// An answer to a question for a pre-shared key.
     package enum KeyAnswer {
@@ -54,8 +54,8 @@ package final class EnginePeer {
         settle(now: now)
     }
 
-    /// Waits for the engine's own deadline and tells it, again and again until `condition` holds. Nothing arrives meanwhile.
-    /// Returns whether it holds.
+    /// Waits for the engine's own deadline and tells it, again and again until `condition` holds. Nothing arrives
+    /// meanwhile. Returns whether it holds.
     package func passTime(until condition: () -> Bool) -> Bool {
         let clock = ContinuousClock()
         let end = clock.now + .seconds(20)

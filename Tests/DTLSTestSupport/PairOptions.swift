@@ -69,7 +69,8 @@ package struct PairOptions {
         return options
     }
 
-    /// The server has a certificate, of ``TestIdentity/server`` unless another one is given, and the client trusts its root.
+    /// The server has a certificate, of ``TestIdentity/server`` unless another one is given, and the client trusts its
+    /// root.
     package static func certificates(_ identity: DtlsIdentity? = nil, _ suites: String? = nil) throws -> PairOptions {
         var options = PairOptions()
         options.server.identity = try identity ?? TestIdentity.server
@@ -116,8 +117,8 @@ extension DtlsRetransmissionPolicy {
         doublesSmallFlights: false
     )
 
-    /// Waits that are short, but longer than a busy machine takes for one round of many handshakes at once. (OpenSSL takes a timer
-    /// with less than 15 milliseconds left for expired.)
+    /// Waits that are short, but longer than a busy machine takes for one round of many handshakes at once. (OpenSSL
+    /// takes a timer with less than 15 milliseconds left for expired.)
     package static let brisk = DtlsRetransmissionPolicy(
         initialTimeout: .milliseconds(60),
         factor: 1,

@@ -1,7 +1,7 @@
 import COpenSSL
 
-/// Seals records with the keys of an open association of the suite `PSK-AES128-GCM-SHA256` (or another one with AES-128-GCM and
-/// SHA-256), as OpenSSL would not: empty ones, of any kind, with any sequence number.
+/// Seals records with the keys of an open association of the suite `PSK-AES128-GCM-SHA256` (or another one with
+/// AES-128-GCM and SHA-256), as OpenSSL would not: empty ones, of any kind, with any sequence number.
 package struct RecordSealer {
     private let key: [UInt8]
     private let salt: [UInt8]

@@ -5,8 +5,8 @@ import XCTest
 enum CommandLineTool {
     /// Runs a program in a folder and returns what it wrote to its standard output.
     ///
-    /// - Throws: `XCTSkip` when it is not installed, or a failure when the environment says `DTLS_REQUIRE_PEERS=1`; a failure when it
-    ///   ends with another status than 0.
+    /// - Throws: `XCTSkip` when it is not installed, or a failure when the environment says `DTLS_REQUIRE_PEERS=1`; a
+    ///   failure when it ends with another status than 0.
     @discardableResult
     static func run(_ name: String, _ arguments: [String], in folder: URL? = nil) throws -> String {
         let process = Process()

@@ -25,7 +25,8 @@ final class FaultTests: XCTestCase {
                 for (index, client) in clients.enumerated() {
                     group.addTask {
                         let connection = try await client.connect(to: server.localAddress, context: context)
-                        // A datagram may be lost in a socket's buffer that a thousand peers fill: it is sent until an answer comes.
+                        // A datagram may be lost in a socket's buffer that a thousand peers fill: it is sent until an
+                        // answer comes.
                         let answers = Task { try await connection.receiveText() }
                         try await eventually(within: 60, "an echo came back") {
                             try await connection.send("client \(index)")

@@ -4,7 +4,8 @@ import XCTest
 
 @testable import DTLS
 
-/// Floods at a server with live connections. A part of each runs with every `swift test`; `DTLS_PROOF=full` runs the whole and prints figures.
+/// Floods at a server with live connections. A part of each runs with every `swift test`; `DTLS_PROOF=full` runs the
+/// whole and prints figures.
 final class FloodProofTests: XCTestCase {
     private static func report(_ text: String) {
         if ProofSize.isFull { print("proof: \(text)") }

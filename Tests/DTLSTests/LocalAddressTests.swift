@@ -14,7 +14,8 @@ import XCTest
 
 /// Replies leave from the address that the peer addressed, on sockets that have several.
 final class LocalAddressTests: XCTestCase {
-    /// A wildcard socket, and addresses of this machine that it is reached at. Where the system has no IPv6, IPv4 alone.
+    /// A wildcard socket, and addresses of this machine that it is reached at. Where the system has no IPv6, IPv4
+    /// alone.
     private static func cases() -> [(bound: String, targets: [String])] {
         #if os(Linux)
             let second = ["127.0.0.2"]
@@ -82,8 +83,8 @@ final class LocalAddressTests: XCTestCase {
     }
 
     #if os(Linux)
-        /// Forged, repeated and junk datagrams in the peer's name do not move the address from which the peer expects answers;
-        /// what the peer has sealed does.
+        /// Forged, repeated and junk datagrams in the peer's name do not move the address from which the peer expects
+        /// answers; what the peer has sealed does.
         func testOnlyWhatIsAuthenticMovesTheAddress() async throws {
             try await withDeadline {
                 let server = try await DtlsServer.bind(host: "0.0.0.0", port: 0, context: .preSharedKey())

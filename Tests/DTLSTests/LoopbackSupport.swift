@@ -9,7 +9,8 @@ struct TestFailure: Error, CustomStringConvertible {
     let description: String
 }
 
-/// Runs a test's body. When it has not returned after `seconds`, the test fails, even if the body never notices its cancellation.
+/// Runs a test's body. When it has not returned after `seconds`, the test fails, even if the body never notices its
+/// cancellation.
 ///
 /// No test needs the time: the deadline is there so that a fault cannot hang the run.
 func withDeadline(seconds: Double = 20, _ body: @escaping @Sendable () async throws -> Void) async throws {
@@ -210,7 +211,8 @@ extension DtlsServer {
         return connection
     }
 
-    /// Accepts every connection and sends back what comes, until the server is closed. The task's value says how many came.
+    /// Accepts every connection and sends back what comes, until the server is closed. The task's value says how many
+    /// came.
     func echo() -> Task<Int, Never> {
         Task {
             var count = 0

@@ -4,7 +4,8 @@ import XCTest
 
 @testable import DTLS
 
-/// One client's connection to a server, both ends of it. The client has a socket of its own, so every meeting is a handshake.
+/// One client's connection to a server, both ends of it. The client has a socket of its own, so every meeting is a
+/// handshake.
 struct Meeting: Sendable {
     let client: DtlsClient
     /// The client's end.

@@ -17,7 +17,8 @@ final class PathMTUTests: XCTestCase {
     /// What a DTLS 1.2 record of an AES-GCM suite adds to its payload.
     private static let overhead = 37
 
-    /// The system refuses what is larger than 600 bytes: the handshake fits on its retransmission, and later the caller is told.
+    /// The system refuses what is larger than 600 bytes: the handshake fits on its retransmission, and later the caller
+    /// is told.
     func testDatagramsThatAreTooLarge() async throws {
         try await withDeadline {
             let limit = Lock(600)

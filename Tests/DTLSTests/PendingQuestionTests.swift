@@ -113,7 +113,8 @@ final class PendingQuestionTests: XCTestCase {
         }
     }
 
-    /// Two hundred look-ups of which none ends before all have begun: a server that did one after the other would never finish.
+    /// Two hundred look-ups of which none ends before all have begun: a server that did one after the other would never
+    /// finish.
     func testLookUpsOfManyHandshakesRunSideBySide() async throws {
         try await withDeadline(seconds: 150) {
             // Two hundred key exchanges take minutes under a sanitizer on a busy machine.

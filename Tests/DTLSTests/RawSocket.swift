@@ -142,7 +142,8 @@ func openDescriptors() throws -> Int {
     return count
 }
 
-/// The identity of an open socket, which a descriptor that was closed and used again does not share; `nil` when it is closed.
+/// The identity of an open socket, which a descriptor that was closed and used again does not share; `nil` when it is
+/// closed.
 func inode(of descriptor: Int32) -> UInt64? {
     var status = stat()
     return fstat(descriptor, &status) == 0 ? UInt64(status.st_ino) : nil

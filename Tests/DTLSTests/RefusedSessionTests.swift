@@ -4,9 +4,11 @@ import XCTest
 
 @testable import DTLS
 
-/// A client whose certificate the server's application refuses has finished its handshake, and has a session. It must be good for nothing.
+/// A client whose certificate the server's application refuses has finished its handshake, and has a session. It must
+/// be good for nothing.
 final class RefusedSessionTests: XCTestCase {
-    /// Serves clients with the resumption given and refuses every certificate; then offers the session of the refused one.
+    /// Serves clients with the resumption given and refuses every certificate; then offers the session of the refused
+    /// one.
     private func assertStaysOutside(
         _ resumption: DtlsServerResumption,
         file: StaticString = #filePath,
@@ -30,7 +32,8 @@ final class RefusedSessionTests: XCTestCase {
             configuration.identity = try TestIdentity.client
             let clientContext = try DtlsClientContext(configuration)
             let client = try await DtlsClient.onLoopback()
-            // Its session is there for as long as the refusal is on its way; a client that is no friend keeps it in any case.
+            // Its session is there for as long as the refusal is on its way; a client that is no friend keeps it in any
+            // case.
             let relay = try Relay(to: server.localAddress)
             // Alerts of the server do not arrive.
             relay.rule { $0.direction == .toClient && $0.bytes.first == 21 ? [] : [$0.bytes] }
@@ -71,7 +74,8 @@ final class RefusedSessionTests: XCTestCase {
         try await assertStaysOutside(.automatic)
     }
 
-    /// Neither in a store nor in tickets under the application's keys is a session kept where the application has the last word.
+    /// Neither in a store nor in tickets under the application's keys is a session kept where the application has the
+    /// last word.
     func testSessionsAndVerdictsDoNotGoTogether() throws {
         let keys = try DtlsTicketKeys()
         for resumption in [DtlsServerResumption.store(DtlsInMemorySessionStore()), .tickets(keys)] {

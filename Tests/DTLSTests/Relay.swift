@@ -3,11 +3,14 @@ import Dispatch
 
 @testable import DTLS
 
-/// A UDP relay between one client and a server, which records what passes and may drop, repeat, join, hold back and add datagrams.
+/// A UDP relay between one client and a server, which records what passes and may drop, repeat, join, hold back and add
+/// datagrams.
 ///
-/// The server sees one and the same address, whichever client sends: so a second client is a peer that has started anew.
+/// The server sees one and the same address, whichever client sends: so a second client is a peer that has started
+/// anew.
 ///
-/// `@unchecked Sendable`: the sources are set in `init` and cancelled in `deinit`; everything else is constant or behind the lock.
+/// `@unchecked Sendable`: the sources are set in `init` and cancelled in `deinit`; everything else is constant or
+/// behind the lock.
 final class Relay: @unchecked Sendable {
     enum Direction: Sendable { case toServer, toClient }
 
@@ -140,7 +143,8 @@ struct WireRecord {
 
 /// A ClientHello of the library's own client, to be varied.
 struct WireHello: Sendable {
-    /// The datagram: record header (13 bytes), handshake header (12), version (2), random (32), session ID, cookie, the rest.
+    /// The datagram: record header (13 bytes), handshake header (12), version (2), random (32), session ID, cookie, the
+    /// rest.
     private(set) var bytes: [UInt8]
 
     /// Lets a client connect to a socket, and takes what it sends.

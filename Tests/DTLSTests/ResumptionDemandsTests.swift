@@ -4,7 +4,8 @@ import XCTest
 
 @testable import DTLS
 
-/// A session is good only where the same is demanded as when it was made. Elsewhere the handshake is a full one, and succeeds.
+/// A session is good only where the same is demanded as when it was made. Elsewhere the handshake is a full one, and
+/// succeeds.
 final class ResumptionDemandsTests: XCTestCase {
     private static let names = ["localhost", "other.example.org", "127.0.0.1"]
 

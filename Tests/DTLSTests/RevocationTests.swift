@@ -77,7 +77,8 @@ final class RevocationTests: XCTestCase {
         }
     }
 
-    /// What OpenSSL has against a certificate must not be passed over by a session that was made before the list was there.
+    /// What OpenSSL has against a certificate must not be passed over by a session that was made before the list was
+    /// there.
     func testASessionDoesNotGoRoundARevocationList() async throws {
         try await withDeadline {
             let authority = try TestAuthority()

@@ -130,7 +130,8 @@ final class SeedFaultTests: XCTestCase {
         }
     }
 
-    /// The cookie callback wrote beyond its length. Here a cookie has 16 bytes, and is good for one address and one hello.
+    /// The cookie callback wrote beyond its length. Here a cookie has 16 bytes, and is good for one address and one
+    /// hello.
     func testB06ACookieOpensTheDoorForItsAddressAlone() async throws {
         try await withDeadline {
             let server = try await DtlsServer.onLoopback()

@@ -44,7 +44,8 @@ final class TsharkTests: XCTestCase {
     func testACaptureOfAServer() async throws {
         try await withDeadline {
             let folder = try ScratchFolder()
-            // tshark 4.0.17 finds an "auth tag mismatch" in each ChaCha20-Poly1305 record of DTLS, with the right secret.
+            // tshark 4.0.17 finds an "auth tag mismatch" in each ChaCha20-Poly1305 record of DTLS, with the right
+            // secret.
             var configuration = try Self.capture(folder)
             configuration.cipherSuites = .suites([.pskWithAES128GCM])
             try await Self.talk(Loopback(.preSharedKey(), .preSharedKey(configuration)))

@@ -15,13 +15,14 @@ extension Peers {
         ["-c", credentials.certificateFile, "-j", credentials.privateKeyFile, "-C", authority.certificateFile]
     }
 
-    /// Starts `coap-client`, which gets one resource, prints it and ends (after 5 seconds in any case, always with status 0).
+    /// Starts `coap-client`, which gets one resource, prints it and ends (after 5 seconds in any case, always with
+    /// status 0).
     func coapClient(_ build: CoAPBuild, get address: DtlsAddress, _ options: [String]) throws -> PeerProcess {
         try start("coap-client-\(build.rawValue)", options + ["-B", "5", "coaps://\(address)/hello"])
     }
 
-    /// Starts `coap-server`. It listens for CoAP on one port and for CoAP over DTLS on the next one, of which the address is
-    /// returned.
+    /// Starts `coap-server`. It listens for CoAP on one port and for CoAP over DTLS on the next one, of which the
+    /// address is returned.
     func coapServer(
         _ build: CoAPBuild,
         at host: String = "127.0.0.1",

@@ -4,8 +4,9 @@ import Synchronization
 
 /// Runs a test's body, which gets a room of its own for peer programs and files, and ends all of them afterwards.
 ///
-/// When the body has not returned after `seconds`, its task is cancelled and the test fails with what the peers have written, even
-/// if the body never notices its cancellation. No test needs the time: the deadline is there so that a fault cannot hang the run.
+/// When the body has not returned after `seconds`, its task is cancelled and the test fails with what the peers have
+/// written, even if the body never notices its cancellation. No test needs the time: the deadline is there so that a
+/// fault cannot hang the run.
 func withDeadline(seconds: Double = 30, _ body: @escaping @Sendable (Peers) async throws -> Void) async throws {
     let peers = Peers()
     let race = Race()

@@ -2,7 +2,8 @@ import DTLS
 import Foundation
 import XCTest
 
-/// What the example programs do beside talking: captures, sessions that outlive a server process, key logs, and what was agreed on.
+/// What the example programs do beside talking: captures, sessions that outlive a server process, key logs, and what
+/// was agreed on.
 final class ExampleSessionTests: XCTestCase {
     private static let message = "open sesame, over UDP"
 
@@ -48,7 +49,8 @@ final class ExampleSessionTests: XCTestCase {
             let hello = try peers.startExample("dtls-hello", ["--pcap", capture])
             let status = try await hello.waitForExit()
             XCTAssertEqual(status, 0, hello.description)
-            // Of the two meetings tshark 4.0 decrypts the one with AES-GCM, not that with ChaCha20-Poly1305; later ones both.
+            // Of the two meetings tshark 4.0 decrypts the one with AES-GCM, not that with ChaCha20-Poly1305; later ones
+            // both.
             let tshark = try peers.start("tshark", ["-r", capture, "-Y", "dtls", "-V"])
             try await tshark.waitForExit(seconds: 20)
             let data = "Data: " + "Hello over UDP!".utf8.map { String(format: "%02x", $0) }.joined()

@@ -15,7 +15,8 @@ final class GnuTLSLimitsInteropTests: XCTestCase {
         try await withDeadline { peers in
             var reception = try await Reception(.preSharedKey())
             let stranger = try peers.gnuTLSClient(to: reception.address, Self.clientOptions)
-            // gnutls-cli takes the handshake for finished, and looks at our close_notify only when something else comes.
+            // gnutls-cli takes the handshake for finished, and looks at our close_notify only when something else
+            // comes.
             try await stranger.wait(until: "it got an answer") { output in
                 output.text.contains("Handshake was completed") || output.text.contains("Fatal error")
             }

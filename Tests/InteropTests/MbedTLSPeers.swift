@@ -30,9 +30,9 @@ struct MbedTLSSuite: Sendable {
     )
 }
 
-/// What Mbed TLS's two programs send and print. They play HTTP: the client sends a request, the server answers it, as many times
-/// as `exchanges` says, each in one datagram. What they have printed since stays in their buffer until the next exchange or the
-/// end.
+/// What Mbed TLS's two programs send and print. They play HTTP: the client sends a request, the server answers it, as
+/// many times as `exchanges` says, each in one datagram. What they have printed since stays in their buffer until the
+/// next exchange or the end.
 enum MbedTLSText {
     /// The request of `ssl_client2 request_size=SIZE`.
     static func request(size: Int) -> [UInt8] {
@@ -87,8 +87,8 @@ extension Peers {
         return try start(PeerPrograms.mbedTLSPath(of: "ssl_client2"), ["dtls=1"] + destination + options)
     }
 
-    /// Starts `ssl_server2`, which answers requests and closes the association after `exchanges` of them; then it waits for the
-    /// next client. It reads a datagram whole only with a large buffer.
+    /// Starts `ssl_server2`, which answers requests and closes the association after `exchanges` of them; then it waits
+    /// for the next client. It reads a datagram whole only with a large buffer.
     func mbedTLSServer(
         at host: String = "127.0.0.1",
         _ options: [String]
@@ -103,12 +103,14 @@ extension Peers {
 }
 
 extension Conversation {
-    /// Payloads of several sizes, up to the largest that fits, of every byte but NUL, at which Mbed TLS's programs stop printing.
+    /// Payloads of several sizes, up to the largest that fits, of every byte but NUL, at which Mbed TLS's programs stop
+    /// printing.
     var payloadsForMbedTLS: [[UInt8]] {
         [1, 100, connection.maximumPayloadSize].map { size in (0..<size).map { UInt8($0 % 255 + 1) } }
     }
 
-    /// Answers `ssl_client2 exchanges=3 request_size=SIZE`, waits for its close and its end, and compares what both got.
+    /// Answers `ssl_client2 exchanges=3 request_size=SIZE`, waits for its close and its end, and compares what both
+    /// got.
     mutating func serve(
         _ client: PeerProcess,
         requestSize: Int,
@@ -130,7 +132,8 @@ extension Conversation {
         XCTAssertTrue(client.output.standardOutput.contains(transcript), client.description, file: file, line: line)
     }
 
-    /// Sends `ssl_server2 exchanges=3 response_size=SIZE` its requests, waits for its close, and compares what both got.
+    /// Sends `ssl_server2 exchanges=3 response_size=SIZE` its requests, waits for its close, and compares what both
+    /// got.
     mutating func ask(
         _ server: PeerProcess,
         _ suite: MbedTLSSuite,

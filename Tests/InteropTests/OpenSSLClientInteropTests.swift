@@ -88,7 +88,8 @@ final class OpenSSLClientInteropTests: XCTestCase {
         }
     }
 
-    /// A stranger with a wrong key gets an alert and no connection: the first one is that of the client that comes after it.
+    /// A stranger with a wrong key gets an alert and no connection: the first one is that of the client that comes
+    /// after it.
     func testWrongPreSharedKey() async throws {
         try await withDeadline { peers in
             var reception = try await Reception(.preSharedKey())

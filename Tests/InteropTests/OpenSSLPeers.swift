@@ -6,8 +6,8 @@ extension Peers {
         ["-psk_identity", InteropKey.identity, "-psk", key, "-cipher", cipher]
     }
 
-    /// Starts `openssl s_client`. It sends what it reads from its standard input, ends with `Q` or the end of its input, and
-    /// `-brief` keeps what it writes short without (as `-quiet` would) ignoring the end of its input.
+    /// Starts `openssl s_client`. It sends what it reads from its standard input, ends with `Q` or the end of its
+    /// input, and `-brief` keeps what it writes short without (as `-quiet` would) ignoring the end of its input.
     func openSSLClient(
         to address: DtlsAddress,
         version: String = "-dtls1_2",

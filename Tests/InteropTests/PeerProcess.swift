@@ -2,8 +2,8 @@ import Foundation
 
 /// A program that runs beside a test: its output is collected as it comes, and it never outlives the test.
 ///
-/// `@unchecked`, because `Process` and `Pipe` say nothing about it on every platform: they are used from one test at a time, and
-/// what the reading threads and the termination handler change is behind the lock of `Transcript`.
+/// `@unchecked`, because `Process` and `Pipe` say nothing about it on every platform: they are used from one test at a
+/// time, and what the reading threads and the termination handler change is behind the lock of `Transcript`.
 final class PeerProcess: @unchecked Sendable {
     /// What the program has written so far, and how it ended.
     struct Output: Sendable {
@@ -22,7 +22,8 @@ final class PeerProcess: @unchecked Sendable {
         var standardErrorText: String { String(decoding: standardError, as: UTF8.self) }
     }
 
-    /// `@unchecked`: the lock guards `value`. (It is no `Mutex`, because ThreadSanitizer does not see that of Swift 6.3 on Linux.)
+    /// `@unchecked`: the lock guards `value`. (It is no `Mutex`, because ThreadSanitizer does not see that of Swift 6.3
+    /// on Linux.)
     private final class Transcript: @unchecked Sendable {
         private let lock = NSLock()
         private var value = Output()

@@ -11,7 +11,8 @@ enum PeerPrograms {
         return try path(of: name, in: folders.split(separator: ":").map(String.init))
     }
 
-    /// The path of one of Mbed TLS's programs: in the folder that `DTLS_MBEDTLS_BIN` names, or where `.ci/mbedtls` puts them.
+    /// The path of one of Mbed TLS's programs: in the folder that `DTLS_MBEDTLS_BIN` names, or where `.ci/mbedtls` puts
+    /// them.
     ///
     /// - Throws: Like ``path(of:)``.
     static func mbedTLSPath(of name: String) throws -> String {

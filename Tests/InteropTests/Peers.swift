@@ -13,7 +13,8 @@ final class Peers: Sendable, CustomStringConvertible {
         directory = FileManager.default.temporaryDirectory.appendingPathComponent("swift-dtls-interop-\(UUID())")
     }
 
-    /// Starts a program: a name to be found on the PATH, or a path. It has this process's environment, and `environment` beside.
+    /// Starts a program: a name to be found on the PATH, or a path. It has this process's environment, and
+    /// `environment` beside.
     func start(
         _ program: String,
         _ arguments: [String],

@@ -3,8 +3,8 @@ import Foundation
 #if os(Linux)
     /// A wall clock that a test sets, for example programs: none but theirs, and not the machine's.
     ///
-    /// A small library, compiled here, takes the place of the C library's functions that tell the wall clock's time. It adds as many seconds as
-    /// a file says.
+    /// A small library, compiled here, takes the place of the C library's functions that tell the wall clock's time. It
+    /// adds as many seconds as a file says.
     struct SteppedClock {
         private let library: String
         private let file: String

@@ -3,7 +3,8 @@ import DTLSTestKit
 import XCTest
 
 #if os(Linux)
-    /// Fault 21. The wall clock of a client and a server is set by an hour while their handshake waits for a flight that was lost.
+    /// Fault 21. The wall clock of a client and a server is set by an hour while their handshake waits for a flight
+    /// that was lost.
     final class WallClockInteropTests: XCTestCase {
         private static let psk = ["--psk", "\(InteropKey.identity):\(InteropKey.text)"]
 

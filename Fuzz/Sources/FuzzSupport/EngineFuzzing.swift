@@ -1,7 +1,7 @@
 public import DTLSCore
 
-/// An association in which one side, the subject, is sent what the input says, at the point of the handshake that it says, between
-/// what the genuine peer sends.
+/// An association in which one side, the subject, is sent what the input says, at the point of the handshake that it
+/// says, between what the genuine peer sends.
 public struct EngineFuzzing {
     private let role: DtlsRole
     private let scenarios: [Scenario]

@@ -34,7 +34,8 @@ struct EngineSession {
     private var subject: Peer? { role == .client ? pair.client : pair.server }
     private var other: Peer? { role == .client ? pair.server : pair.client }
 
-    /// Starts both, and lets `stage` datagrams through, or with the highest bit all. The next bit leaves questions to the input.
+    /// Starts both, and lets `stage` datagrams through, or with the highest bit all. The next bit leaves questions to
+    /// the input.
     mutating func reach(_ stage: UInt8) {
         pair.client.start(now: now)
         pair.server?.start(now: now)
@@ -134,7 +135,8 @@ struct EngineSession {
 
     // MARK: The end
 
-    /// Once the subject is open, what strangers have sent must not be noticed: the peer is or becomes open too, and payloads pass.
+    /// Once the subject is open, what strangers have sent must not be noticed: the peer is or becomes open too, and
+    /// payloads pass.
     mutating func checkEnd() {
         guard let subject, let other, !isEnded else { return }
         repeat { pair.pump(now: now) } while subject.answerQuestion(now: now) || other.answerQuestion(now: now)

@@ -28,7 +28,8 @@ final class Scenario {
 
     init(_ options: Options) throws {
         var options = options
-        // OpenSSL's timer reads the clock. It must not run out while an input is under way, whatever else the machine does.
+        // OpenSSL's timer reads the clock. It must not run out while an input is under way, whatever else the machine
+        // does.
         let patience = DtlsRetransmissionPolicy(initialTimeout: .seconds(60), maximumTimeout: .seconds(60), jitter: 0)
         options.client.retransmission = patience
         options.server.retransmission = patience

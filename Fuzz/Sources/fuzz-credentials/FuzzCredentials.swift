@@ -1,8 +1,8 @@
 import DTLSCore
 import FuzzSupport
 
-/// Whatever the library reads besides datagrams: PEM, DER, sessions, fingerprints, names and lists. A typed error or a value must come of
-/// it, and what the value says of itself must not trap.
+/// Whatever the library reads besides datagrams: PEM, DER, sessions, fingerprints, names and lists. A typed error or a
+/// value must come of it, and what the value says of itself must not trap.
 struct FuzzCredentials: FuzzTarget {
     private let samples: Samples
 

@@ -3,8 +3,8 @@ import HeapModule
 
 /// One timer for any number of deadlines, on one queue.
 ///
-/// A deadline cannot be taken back: who was asked too early looks at his own state and does nothing. That keeps the heap
-/// without look-ups, and an entry costs nothing until it is due.
+/// A deadline cannot be taken back: who was asked too early looks at his own state and does nothing. That keeps the
+/// heap without look-ups, and an entry costs nothing until it is due.
 struct DeadlineScheduler<Owner: AnyObject & Sendable> {
     private struct Entry: Comparable {
         let deadline: ContinuousClock.Instant

@@ -21,8 +21,8 @@ protocol SocketLoopHandler: AnyObject, Sendable {
 
 /// A serial queue with one socket: reads, timers, and writes that had to wait.
 ///
-/// `@unchecked Sendable`: `sources`, `scheduler`, `buffer` and `handler` are touched on `queue` alone; the rest is constant or
-/// locks itself.
+/// `@unchecked Sendable`: `sources`, `scheduler`, `buffer` and `handler` are touched on `queue` alone; the rest is
+/// constant or locks itself.
 final class SocketLoop: @unchecked Sendable {
     /// How many datagrams one wake-up reads, so that timers and waiting writes get their turn in a flood.
     static let datagramsPerWakeup = 64
@@ -147,7 +147,8 @@ final class SocketLoop: @unchecked Sendable {
         for waiter in room.withLock({ $0.removeAll() }) { waiter.resume(returning: true) }
     }
 
-    /// Waits until the kernel takes datagrams again, or the loop has ended. Returns `false` when the task was cancelled.
+    /// Waits until the kernel takes datagrams again, or the loop has ended. Returns `false` when the task was
+    /// cancelled.
     func waitForRoom() async -> Bool {
         let id = room.withLock { $0.makeID() }
         return await waitInLine { continuation in
@@ -218,8 +219,8 @@ final class SocketLoop: @unchecked Sendable {
         roomAppeared()
     }
 
-    /// Waits until the descriptor is closed or given back. Not ended by cancellation: the wait is short, and who closes wants it
-    /// done.
+    /// Waits until the descriptor is closed or given back. Not ended by cancellation: the wait is short, and who closes
+    /// wants it done.
     func waitUntilEnded() async {
         await withCheckedContinuation { continuation in
             let hasEnded = ending.withLock { ending in

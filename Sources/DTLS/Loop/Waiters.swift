@@ -39,7 +39,8 @@ struct Waiters<Value: Sendable>: Sendable {
 /// - Parameters:
 ///   - register: Called once. Returns the answer if it is known already, or keeps the continuation (under the lock that
 ///     `withdraw` takes). It must look at `Task.isCancelled` under that lock, because `withdraw` may have run before.
-///   - withdraw: Called when the task is cancelled, on any thread. Takes the continuation back, if it is still kept, and resumes it.
+///   - withdraw: Called when the task is cancelled, on any thread. Takes the continuation back, if it is still kept,
+///     and resumes it.
 func waitInLine<Value: Sendable>(
     register: (CheckedContinuation<Value, Never>) -> Value?,
     withdraw: @escaping @Sendable () -> Void

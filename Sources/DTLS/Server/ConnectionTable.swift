@@ -1,7 +1,7 @@
 /// The associations of a server by the address of their peer.
 ///
-/// A peer has one association, and for a while two when it starts anew from the same address: the one before serves until the new
-/// one's handshake is finished (RFC 6347 §4.2.8).
+/// A peer has one association, and for a while two when it starts anew from the same address: the one before serves
+/// until the new one's handshake is finished (RFC 6347 §4.2.8).
 struct ConnectionTable<Value: AnyObject> {
     struct Entry {
         /// What serves, or is on its way to.

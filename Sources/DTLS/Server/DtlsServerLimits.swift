@@ -2,23 +2,26 @@ public import DTLSCore
 
 /// How much of a server its peers may take.
 ///
-/// The defaults suit a server on the open Internet with a few gigabytes of memory. A connection costs some 40 to 120 kB, depending on OpenSSL's
-/// version.
+/// The defaults suit a server on the open Internet with a few gigabytes of memory. A connection costs some 40 to 120
+/// kB, depending on OpenSSL's version.
 public struct DtlsServerLimits: Sendable, Hashable {
     /// How many connections may be open: 1 or more. Default: 20,000. Handshakes under way have ``handshakes``.
     ///
-    /// When they are all there, a newcomer whose handshake is finished takes the place of the connection that has been silent longest, if that
-    /// is stale (``staleAfter``). While none is, hellos are dropped and counted as ``DtlsDropReason/connectionLimit``.
+    /// When they are all there, a newcomer whose handshake is finished takes the place of the connection that has been
+    /// silent longest, if that is stale (``staleAfter``). While none is, hellos are dropped and counted as
+    /// ``DtlsDropReason/connectionLimit``.
     public var connections = 20_000
 
-    /// How long a connection must have been silent in both directions to give way to another peer: 0 seconds to 100 years. Default: 30 minutes.
+    /// How long a connection must have been silent in both directions to give way to another peer: 0 seconds to 100
+    /// years. Default: 30 minutes.
     public var staleAfter = Duration.seconds(1_800)
 
-    /// How long a connection may be silent in both directions before it is closed, with the reason ``DtlsCloseReason/idle``: above zero, up
-    /// to 100 years; `nil`: for ever. Default: `nil`, because devices may sleep for weeks.
+    /// How long a connection may be silent in both directions before it is closed, with the reason
+    /// ``DtlsCloseReason/idle``: above zero, up to 100 years; `nil`: for ever. Default: `nil`, because devices may
+    /// sleep for weeks.
     ///
-    /// Only authentic payloads of the peer and own sends end a silence. A peer that vanished without close_notify (which may be lost) is noticed
-    /// only by this, or when its place is needed.
+    /// Only authentic payloads of the peer and own sends end a silence. A peer that vanished without close_notify
+    /// (which may be lost) is noticed only by this, or when its place is needed.
     public var idleTimeout: Duration?
 
     /// How many handshakes may be under way: 1 or more. Default: 10,000.
@@ -31,13 +34,16 @@ public struct DtlsServerLimits: Sendable, Hashable {
 
     /// How many handshakes may begin from one prefix; `nil`: any number. Default: 500 a second, 2,000 at once.
     ///
-    /// Only hellos with a valid cookie count, so nobody with a forged address can use up the share of others; neighbours in one network share it.
+    /// Only hellos with a valid cookie count, so nobody with a forged address can use up the share of others;
+    /// neighbours in one network share it.
     public var handshakeRatePerPrefix: DtlsRate? = DtlsRate(perSecond: 500, burst: 2_000)
 
-    /// How many hellos without a valid cookie are answered for one prefix; `nil`: any number. Default: 1,000 a second, 4,000 at once.
+    /// How many hellos without a valid cookie are answered for one prefix; `nil`: any number. Default: 1,000 a second,
+    /// 4,000 at once.
     ///
-    /// It bounds what a server can be made to send to somebody whose address is forged, in datagrams: in bytes the answer is never more than the
-    /// hello. Whoever forges more hellos than that in the name of a network keeps its newcomers waiting; `nil` avoids that.
+    /// It bounds what a server can be made to send to somebody whose address is forged, in datagrams: in bytes the
+    /// answer is never more than the hello. Whoever forges more hellos than that in the name of a network keeps its
+    /// newcomers waiting; `nil` avoids that.
     public var cookieRatePerPrefix: DtlsRate? = DtlsRate(perSecond: 1_000, burst: 4_000)
 
     /// How many connections wait to be taken from the server's sequence; one more is closed. 1 or more. Default: 4,096.

@@ -1,6 +1,7 @@
 /// Token buckets for prefixes, in a table that never grows.
 ///
-/// Prefixes that fall on the same place share a bucket; where they fall differs from process to process, so that nobody can aim at another's.
+/// Prefixes that fall on the same place share a bucket; where they fall differs from process to process, so that nobody
+/// can aim at another's.
 struct PrefixRateLimiter {
     private struct Bucket {
         var tokens: Double

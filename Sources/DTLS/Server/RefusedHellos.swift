@@ -2,8 +2,9 @@ import DequeModule
 
 /// The last 64 hellos whose handshakes this side ended with an alert, for five seconds, as their digests.
 ///
-/// A client that has lost the alert, or does not believe what is in clear, repeats its hello. It is told the same again,
-/// instead of beginning a handshake that would fail, and be counted, as the one before. A hello that differs is a new one.
+/// A client that has lost the alert, or does not believe what is in clear, repeats its hello. It is told the same
+/// again, instead of beginning a handshake that would fail, and be counted, as the one before. A hello that differs is
+/// a new one.
 struct RefusedHellos {
     private var entries: Deque<(hello: Int, peer: DtlsAddress, alert: DtlsAlert, at: ContinuousClock.Instant)> = []
 

@@ -59,8 +59,8 @@ extension ServerEndpoint: SocketLoopHandler {
         return .drop
     }
 
-    /// Datagrams of a peer that is starting anew go to both of its associations: what is in clear concerns the new one alone, which
-    /// the engines see to, and what is sealed opens in one of them only.
+    /// Datagrams of a peer that is starting anew go to both of its associations: what is in clear concerns the new one
+    /// alone, which the engines see to, and what is sealed opens in one of them only.
     private func routeToKnown(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress) -> Route {
         state.withLock { state -> Route in
             guard !state.isClosed else { return .drop }
@@ -87,7 +87,8 @@ extension ServerEndpoint: SocketLoopHandler {
             }
             guard !state.isClosed else { return .drop }
             if state.isDraining { return drop(.draining) }
-            // Before anything is computed. A hello with a cookie has its share of handshakes instead, which nobody else can use up.
+            // Before anything is computed. A hello with a cookie has its share of handshakes instead, which nobody else
+            // can use up.
             if !hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
             var peer: [UInt8] = []
             source.appendBytes(to: &peer)

@@ -1,6 +1,7 @@
 import Logging
 
-/// The inside of a ``DtlsServer``: one socket, the gate, the associations by peer, and the queue of finished connections.
+/// The inside of a ``DtlsServer``: one socket, the gate, the associations by peer, and the queue of finished
+/// connections.
 final class ServerEndpoint: AssociationOwner {
     let loop: SocketLoop
     let logger: Logger?

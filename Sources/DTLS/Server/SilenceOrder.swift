@@ -2,8 +2,8 @@ import HeapModule
 
 /// The open connections of a server by how long they have been silent.
 ///
-/// What is known of each may be out of date, because nobody tells when a datagram comes: it is brought up to date when its turn comes, so
-/// that datagrams cost nothing here.
+/// What is known of each may be out of date, because nobody tells when a datagram comes: it is brought up to date when
+/// its turn comes, so that datagrams cost nothing here.
 struct SilenceOrder {
     private struct Entry: Comparable {
         // Weak, so that what has ended is freed before its turn comes.

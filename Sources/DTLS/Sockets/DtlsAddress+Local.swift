@@ -16,8 +16,8 @@ extension DtlsAddress {
 }
 
 extension CPosixUDP_Local {
-    /// Names the interface for link-local addresses only, which mean nothing without it. For all others routing decides,
-    /// as the way back need not be the way that the datagram came.
+    /// Names the interface for link-local addresses only, which mean nothing without it. For all others routing
+    /// decides, as the way back need not be the way that the datagram came.
     init(_ address: DtlsAddress?) {
         guard let address, !address.isWildcard else {
             self.init()

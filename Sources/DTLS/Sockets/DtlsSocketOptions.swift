@@ -2,10 +2,10 @@ import DTLSCore
 
 /// How a UDP socket is set up before it is bound.
 ///
-/// The defaults suit most programs. Options apply to sockets that the library opens itself. On a descriptor that you bring
-/// along the library sets only what it needs to know of datagrams, and takes it back when it gives the descriptor back:
-/// the address that they were sent to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`) and, on Linux, which peer cannot be reached
-/// (`IP_RECVERR`, `IPV6_RECVERR`).
+/// The defaults suit most programs. Options apply to sockets that the library opens itself. On a descriptor that you
+/// bring along the library sets only what it needs to know of datagrams, and takes it back when it gives the descriptor
+/// back: the address that they were sent to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`) and, on Linux, which peer cannot be
+/// reached (`IP_RECVERR`, `IPV6_RECVERR`).
 public struct DtlsSocketOptions: Sendable {
     /// Sets `SO_REUSEADDR`. Default: false.
     ///
@@ -35,17 +35,17 @@ public struct DtlsSocketOptions: Sendable {
 
     /// The network interface by which datagrams leave, such as `"eth0"`; nil lets routing decide. Default: nil.
     ///
-    /// On Linux this is `SO_BINDTODEVICE`, by which the socket also receives from this interface alone, or, before Linux
-    /// 5.7 and without privileges, `IP_UNICAST_IF` and `IPV6_UNICAST_IF`, which concern only what is sent. On Darwin it is
-    /// `IP_BOUND_IF` or `IPV6_BOUND_IF`. An interface that the machine does not have, or a name that cannot be one (1 to
-    /// 15 bytes), throws `.invalidConfiguration` when the socket is bound.
+    /// On Linux this is `SO_BINDTODEVICE`, by which the socket also receives from this interface alone, or, before
+    /// Linux 5.7 and without privileges, `IP_UNICAST_IF` and `IPV6_UNICAST_IF`, which concern only what is sent. On
+    /// Darwin it is `IP_BOUND_IF` or `IPV6_BOUND_IF`. An interface that the machine does not have, or a name that
+    /// cannot be one (1 to 15 bytes), throws `.invalidConfiguration` when the socket is bound.
     public var interface: String?
 
     /// The differentiated-services code point (RFC 2474) of every datagram, 0...63; nil leaves the system's default
     /// (usually 0). Default: nil.
     ///
-    /// For example 46 for voice ("expedited forwarding", RFC 3246). It sets `IP_TOS` and `IPV6_TCLASS`. Routers are free
-    /// to ignore or change it.
+    /// For example 46 for voice ("expedited forwarding", RFC 3246). It sets `IP_TOS` and `IPV6_TCLASS`. Routers are
+    /// free to ignore or change it.
     public var dscp: Int?
 
     /// Makes socket options; see the properties for units and ranges.

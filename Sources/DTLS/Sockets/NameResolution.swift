@@ -88,8 +88,8 @@ enum NameResolution {
     ) async throws(DtlsError) -> [DtlsAddress] {
         let pending = PendingAnswer()
         let answer = await withTaskCancellationHandler {
-            // On a global queue because the call blocks, perhaps for many seconds: neither a thread of Swift's own small
-            // pool nor a loop's queue may wait that long. It cannot be interrupted; a cancelled one ends unheard.
+            // On a global queue because the call blocks, perhaps for many seconds: neither a thread of Swift's own
+            // small pool nor a loop's queue may wait that long. It cannot be interrupted; a cancelled one ends unheard.
             DispatchQueue.global().async { pending.give(lookUp(host, port)) }
             return await pending.wait()
         } onCancel: {

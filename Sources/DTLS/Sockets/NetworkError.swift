@@ -53,7 +53,8 @@ extension NetworkError {
         }
         guard let peer else { return nil }
         let isLocal = report.isLocal != 0
-        // Linux takes a forged message that quotes port 0 for one about this socket; it is about no datagram that was sent.
+        // Linux takes a forged message that quotes port 0 for one about this socket; it is about no datagram that was
+        // sent.
         guard isLocal || peer.port != 0 else { return nil }
         self.init(
             peer: peer,
@@ -92,8 +93,8 @@ extension UDPSocket {
 
     /// Takes what the network has reported since the last time, of the socket's peers.
     ///
-    /// Where there is no error queue (Darwin) nothing is known of the peers of an unconnected socket, and only refusals of
-    /// a connected one's.
+    /// Where there is no error queue (Darwin) nothing is known of the peers of an unconnected socket, and only refusals
+    /// of a connected one's.
     func takeNetworkErrors() -> [NetworkError] {
         state.withLock { state in
             guard !isClosed else { return [] }
@@ -103,8 +104,8 @@ extension UDPSocket {
         }
     }
 
-    /// Takes note of an error that a call on the socket itself returned. Where there is an error queue it says the same,
-    /// and more.
+    /// Takes note of an error that a call on the socket itself returned. Where there is an error queue it says the
+    /// same, and more.
     func note(_ error: Int32, _ state: inout State) {
         #if !os(Linux)
             guard let connectedPeer, NetworkError.isReported(error) else { return }

@@ -46,8 +46,8 @@ extension UDPSocket {
 
     /// Uses a UDP socket that somebody else opened; one that is not bound yet is bound to a free port.
     ///
-    /// Its file status flags stay as they are; the options that ``startReports(_:_:isWildcard:)`` sets are taken back when
-    /// the socket is closed. When this throws, the descriptor is still the caller's to close.
+    /// Its file status flags stay as they are; the options that ``startReports(_:_:isWildcard:)`` sets are taken back
+    /// when the socket is closed. When this throws, the descriptor is still the caller's to close.
     static func adopt(descriptor: Int32, takesOwnership: Bool) throws(DtlsError) -> UDPSocket {
         let type = SystemCall.option(descriptor, SOL_SOCKET, SO_TYPE)
         if case .failed(let error) = type {

@@ -12,9 +12,9 @@ import DTLSCore
 // The options that the user asks for, and the ones without which the library does not know enough.
 //
 // `IP_MTU_DISCOVER` is not among them: it stays as the system has it, on Linux `IP_PMTUDISC_WANT`. Datagrams leave with
-// "don't fragment" then, so that a router with a smaller MTU answers by an ICMP message, from which the association's MTU
-// is lowered; but what is larger than a path is *known* to carry still passes, in fragments. With `IP_PMTUDISC_DO` or
-// `IP_PMTUDISC_PROBE` the system would refuse it, and a flight of the handshake, which cannot be made smaller in the
+// "don't fragment" then, so that a router with a smaller MTU answers by an ICMP message, from which the association's
+// MTU is lowered; but what is larger than a path is *known* to carry still passes, in fragments. With `IP_PMTUDISC_DO`
+// or `IP_PMTUDISC_PROBE` the system would refuse it, and a flight of the handshake, which cannot be made smaller in the
 // middle, would be lost at every step down to the path's size. (OpenSSL does make the retransmission smaller.)
 
 extension UDPSocket {
@@ -78,7 +78,8 @@ extension UDPSocket {
                     )
                 }
             }
-            // Before Linux 5.7 it takes CAP_NET_RAW. The other way concerns what is sent alone, and takes no privileges.
+            // Before Linux 5.7 it takes CAP_NET_RAW. The other way concerns what is sent alone, and takes no
+            // privileges.
             guard bound == EPERM else {
                 if let bound { throw failure("the socket cannot be bound to \(interface.sanitized())", bound) }
                 return
@@ -154,8 +155,8 @@ extension UDPSocket {
 
     /// A descriptor that Dispatch can wait on for datagrams and errors.
     ///
-    /// On Linux, Dispatch does not tell of a socket that has nothing but an error: it spins over it. Epoll does tell, of
-    /// a descriptor of its own, which is readable for as long as there is something to read of either.
+    /// On Linux, Dispatch does not tell of a socket that has nothing but an error: it spins over it. Epoll does tell,
+    /// of a descriptor of its own, which is readable for as long as there is something to read of either.
     static func readiness(of descriptor: Int32) throws(DtlsError) -> Int32 {
         #if os(Linux)
             switch SystemCall.run({ CPosixUDP_makeReadiness(descriptor) }) {

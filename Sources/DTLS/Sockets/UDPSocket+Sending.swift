@@ -117,8 +117,9 @@ extension UDPSocket {
 
     /// Hands one datagram to the kernel. Called with `state`'s lock held, and not on a closed socket.
     ///
-    /// A socket tells here, once, that an *earlier* datagram was refused, perhaps one to another peer, and sends nothing.
-    /// So what may be such news is read, and the datagram sent again. An error that stays is the datagram's own.
+    /// A socket tells here, once, that an *earlier* datagram was refused, perhaps one to another peer, and sends
+    /// nothing. So what may be such news is read, and the datagram sent again. An error that stays is the datagram's
+    /// own.
     private func transmit(
         _ bytes: UnsafeRawBufferPointer,
         to address: DtlsAddress,

@@ -6,16 +6,16 @@
     import Darwin
 #endif
 
-/// Writes every datagram of a context's connections as pcapng, with the secrets that decrypt them, so that Wireshark and tshark open
-/// the file and show the plaintext without any other setting. (tshark 4.0 cannot decrypt ChaCha20-Poly1305 in DTLS 1.2; take an AES-GCM
-/// suite for it.)
+/// Writes every datagram of a context's connections as pcapng, with the secrets that decrypt them, so that Wireshark
+/// and tshark open the file and show the plaintext without any other setting. (tshark 4.0 cannot decrypt
+/// ChaCha20-Poly1305 in DTLS 1.2; take an AES-GCM suite for it.)
 ///
 /// ```swift
 /// configuration.capture = try DtlsCapture(file: "session.pcapng")
 /// ```
 ///
-/// Whoever has the file can read what it holds. For finding faults, never for everyday use: writing takes time on the I/O path. One
-/// capture may serve several contexts; it may be called from any thread.
+/// Whoever has the file can read what it holds. For finding faults, never for everyday use: writing takes time on the
+/// I/O path. One capture may serve several contexts; it may be called from any thread.
 public final class DtlsCapture: Sendable {
     private let sink: @Sendable ([UInt8]) -> Void
     // Keeps the blocks of several threads apart.
@@ -30,14 +30,15 @@ public final class DtlsCapture: Sendable {
         sink(Pcapng.header())
     }
 
-    /// Hands the file's bytes to `body`, piece by piece and in order: the first call gets the header. It is called while an association
-    /// waits: it must be quick and must not call into a connection.
+    /// Hands the file's bytes to `body`, piece by piece and in order: the first call gets the header. It is called
+    /// while an association waits: it must be quick and must not call into a connection.
     public init(_ body: @escaping @Sendable ([UInt8]) -> Void) {
         sink = body
         body(Pcapng.header())
     }
 
-    /// Records a datagram. Clients and servers of the `DTLS` module do it themselves, and so do engines for what passes through them.
+    /// Records a datagram. Clients and servers of the `DTLS` module do it themselves, and so do engines for what passes
+    /// through them.
     ///
     /// - Parameters:
     ///   - datagram: The UDP payload.
@@ -75,7 +76,8 @@ public struct DtlsEndpointName: Sendable, Hashable {
         self.port = port
     }
 
-    /// What an engine shows whose transport has no addresses: 10.0.0.1 for the client, 10.0.0.2 and port 4433 for the server.
+    /// What an engine shows whose transport has no addresses: 10.0.0.1 for the client, 10.0.0.2 and port 4433 for the
+    /// server.
     static func placeholder(_ role: DtlsRole) -> DtlsEndpointName {
         role == .client
             ? DtlsEndpointName(address: [10, 0, 0, 1], port: 50_000)

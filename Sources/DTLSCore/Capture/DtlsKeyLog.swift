@@ -12,8 +12,8 @@
 public struct DtlsKeyLog: Sendable {
     let write: @Sendable (String) -> Void
 
-    /// Calls `body` with each line, without a newline, on the thread that did the handshake and while its association waits: it must
-    /// be quick and must not call into the connection.
+    /// Calls `body` with each line, without a newline, on the thread that did the handshake and while its association
+    /// waits: it must be quick and must not call into the connection.
     public init(_ body: @escaping @Sendable (String) -> Void) {
         write = body
     }

@@ -1,4 +1,5 @@
-/// Blocks of a pcapng file (draft-ietf-opsawg-pcapng): section header, one interface of raw IP, packets, decryption secrets.
+/// Blocks of a pcapng file (draft-ietf-opsawg-pcapng): section header, one interface of raw IP, packets, decryption
+/// secrets.
 enum Pcapng {
     /// Raw IPv4 or IPv6, no link layer.
     private static let linkTypeRaw: UInt16 = 101

@@ -6,7 +6,8 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads a certificate in DER.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when the bytes are no certificate, or more than one.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when the bytes are no certificate, or more than
+    ///   one.
     public init(der: [UInt8]) throws(DtlsError) {
         OpenSSLErrorQueue.clear()
         var consumed = 0
@@ -109,7 +110,8 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
         return String(decoding: bio.contents, as: UTF8.self)
     }
 
-    /// Whom it certifies, as RFC 2253 writes it, such as `CN=localhost`. It is the peer's text: escape it before showing it.
+    /// Whom it certifies, as RFC 2253 writes it, such as `CN=localhost`. It is the peer's text: escape it before
+    /// showing it.
     public var subject: String { storage.subject }
 
     /// Who certified it, as RFC 2253 writes it.

@@ -60,7 +60,8 @@ extension DtlsCipherSuite {
         "TLS_ECDHE_ECDSA_WITH_AES_128_CCM",
         "ECDHE-ECDSA-AES128-CCM"
     )
-    /// ECDHE, ECDSA certificates, AES-128-CCM with a tag of 8 bytes (RFC 7251), which CoAP prescribes (RFC 7252 §9.1.3.3).
+    /// ECDHE, ECDSA certificates, AES-128-CCM with a tag of 8 bytes (RFC 7251), which CoAP prescribes (RFC 7252
+    /// §9.1.3.3).
     public static let ecdheECDSAWithAES128CCM8 = DtlsCipherSuite(
         0xC0AE,
         "TLS_ECDHE_ECDSA_WITH_AES_128_CCM_8",

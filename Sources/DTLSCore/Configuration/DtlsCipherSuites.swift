@@ -8,22 +8,23 @@ public struct DtlsCipherSuites: Sendable, Hashable {
 
     let choice: Choice
 
-    /// Forward-secret and PSK suites with AEAD ciphers only (AES-GCM, ChaCha20-Poly1305, AES-CCM), of the kinds that the
-    /// context has credentials for: certificates, pre-shared keys or both. The default.
+    /// Forward-secret and PSK suites with AEAD ciphers only (AES-GCM, ChaCha20-Poly1305, AES-CCM), of the kinds that
+    /// the context has credentials for: certificates, pre-shared keys or both. The default.
     public static let automatic = DtlsCipherSuites(choice: .automatic)
 
     /// Exactly these suites, as far as the context has the kind of credentials that they need.
     ///
-    /// CCM8 suites are usable at every security level when they are listed, without lowering the level for anything else.
-    /// Making a context throws ``DtlsError/Code-swift.struct/invalidConfiguration`` when OpenSSL has none of them.
+    /// CCM8 suites are usable at every security level when they are listed, without lowering the level for anything
+    /// else. Making a context throws ``DtlsError/Code-swift.struct/invalidConfiguration`` when OpenSSL has none of
+    /// them.
     public static func suites(_ suites: [DtlsCipherSuite]) -> DtlsCipherSuites {
         DtlsCipherSuites(choice: .suites(suites))
     }
 
     /// A list in OpenSSL's own notation (`openssl-ciphers(1)`), such as `ECDHE+AESGCM:PSK-AES128-CCM8`.
     ///
-    /// CCM8 suites are usable at every security level when they are named here. CBC suites are used only when they are named
-    /// here; encrypt-then-MAC is off, because a forged record would end an association that uses it in OpenSSL.
+    /// CCM8 suites are usable at every security level when they are named here. CBC suites are used only when they are
+    /// named here; encrypt-then-MAC is off, because a forged record would end an association that uses it in OpenSSL.
     ///
     /// Making a context throws ``DtlsError/Code-swift.struct/invalidConfiguration`` when the list selects no suite.
     public static func openSSL(_ list: String) -> DtlsCipherSuites {

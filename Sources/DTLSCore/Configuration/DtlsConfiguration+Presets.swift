@@ -4,9 +4,9 @@ extension DtlsConfiguration {
     /// The defaults: DTLS 1.2, AEAD suites only, forward secrecy wherever certificates are used.
     public static var modern: DtlsConfiguration { DtlsConfiguration() }
 
-    /// What browsers and media servers speak (RFC 8827 §6.5): ECDSA first, X25519 and P-256, all SRTP profiles of RFC 7714 and
-    /// RFC 5764, an MTU of 1,200 bytes, and retransmissions that start after 100 milliseconds, as an ICE agent has found a path
-    /// already. Peers are known by fingerprint: see ``DtlsTrust/pins(_:)``.
+    /// What browsers and media servers speak (RFC 8827 §6.5): ECDSA first, X25519 and P-256, all SRTP profiles of RFC
+    /// 7714 and RFC 5764, an MTU of 1,200 bytes, and retransmissions that start after 100 milliseconds, as an ICE agent
+    /// has found a path already. Peers are known by fingerprint: see ``DtlsTrust/pins(_:)``.
     public static var webRTC: DtlsConfiguration {
         var configuration = DtlsConfiguration()
         configuration.cipherSuites = .suites([
@@ -20,9 +20,9 @@ extension DtlsConfiguration {
         return configuration
     }
 
-    /// What CoAP and LwM2M devices speak (RFC 7252 §9.1.3, RFC 7925): the CCM8 suites that they must have, with pre-shared keys and with
-    /// ECDSA certificates, beside AES-GCM and CCM for those that have more; P-256; small datagrams; patience with slow links and
-    /// processors.
+    /// What CoAP and LwM2M devices speak (RFC 7252 §9.1.3, RFC 7925): the CCM8 suites that they must have, with
+    /// pre-shared keys and with ECDSA certificates, beside AES-GCM and CCM for those that have more; P-256; small
+    /// datagrams; patience with slow links and processors.
     ///
     /// Only the CCM8 suites themselves are allowed below the security level; nothing else is lowered.
     public static var iotConstrained: DtlsConfiguration {
@@ -42,8 +42,8 @@ extension DtlsConfiguration {
         return configuration
     }
 
-    /// Whatever a reasonable peer of the last decade has: the AEAD suites of ``modern`` and CCM8, and peers without the extended master
-    /// secret (RFC 7627). No CBC and no RSA key exchange even so.
+    /// Whatever a reasonable peer of the last decade has: the AEAD suites of ``modern`` and CCM8, and peers without the
+    /// extended master secret (RFC 7627). No CBC and no RSA key exchange even so.
     public static var compatible: DtlsConfiguration {
         var configuration = DtlsConfiguration()
         configuration.cipherSuites = .suites(

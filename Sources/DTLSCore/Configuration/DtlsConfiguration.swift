@@ -21,34 +21,38 @@ public struct DtlsConfiguration: Sendable {
     /// The groups for ephemeral key exchange, in order of preference. `nil`, the default, leaves them to OpenSSL.
     public var groups: [DtlsGroup]?
 
-    /// The signature algorithms to accept and to use, in order of preference. `nil`, the default, leaves them to OpenSSL.
+    /// The signature algorithms to accept and to use, in order of preference. `nil`, the default, leaves them to
+    /// OpenSSL.
     public var signatureAlgorithms: [DtlsSignatureAlgorithm]?
 
-    /// The application protocols to offer or accept, in order of preference (ALPN, RFC 7301); each of 1 to 255 bytes in UTF-8. A server
-    /// that has some refuses clients that offer others only (``DtlsError/Code-swift.struct/noApplicationProtocol``), and lets
-    /// clients in that offer none. Default: none.
+    /// The application protocols to offer or accept, in order of preference (ALPN, RFC 7301); each of 1 to 255 bytes in
+    /// UTF-8. A server that has some refuses clients that offer others only
+    /// (``DtlsError/Code-swift.struct/noApplicationProtocol``), and lets clients in that offer none. Default: none.
     public var applicationProtocols: [String] = []
 
     /// The SRTP profiles to offer or accept, in order of preference (RFC 5764). Default: none.
     public var srtpProfiles: [DtlsSRTPProfile] = []
 
-    /// OpenSSL's security level, 0 to 5 (`SSL_CTX_set_security_level(3)`). `nil`, the default, is level 2: at least 112 bits.
+    /// OpenSSL's security level, 0 to 5 (`SSL_CTX_set_security_level(3)`). `nil`, the default, is level 2: at least 112
+    /// bits.
     public var securityLevel: Int?
 
-    /// Whether raw public keys (RFC 7250) may stand in place of certificates, on both sides. They need OpenSSL 3.2 or later; elsewhere contexts
-    /// throw ``DtlsError/Code-swift.struct/unsupported``. A peer's key is judged by ``DtlsTrust/pins(_:)`` of its public key, or by the
-    /// application. Default: they may not.
+    /// Whether raw public keys (RFC 7250) may stand in place of certificates, on both sides. They need OpenSSL 3.2 or
+    /// later; elsewhere contexts throw ``DtlsError/Code-swift.struct/unsupported``. A peer's key is judged by
+    /// ``DtlsTrust/pins(_:)`` of its public key, or by the application. Default: they may not.
     public var rawPublicKeys = DtlsRawPublicKeyPolicy.refused
 
     /// The own certificate chain and private key, with which this side proves who it is. Default: none.
     public var identity: DtlsIdentity?
 
-    /// The roots against which the peer's certificates are verified. `nil`, the default, stands for ``DtlsTrust/system``.
+    /// The roots against which the peer's certificates are verified. `nil`, the default, stands for
+    /// ``DtlsTrust/system``.
     ///
     /// For a client that has a pre-shared key, setting it says that certificates are welcome too.
     public var trust: DtlsTrust?
 
-    /// Whether a client asks for an OCSP response about the server's certificate, and whether it must be there. Default: it does not ask.
+    /// Whether a client asks for an OCSP response about the server's certificate, and whether it must be there.
+    /// Default: it does not ask.
     public var stapledStatus = DtlsStapledStatusPolicy.ignored
 
     /// Whether a peer without the extended master secret extension (RFC 7627) is refused. Default: `true`.
@@ -56,10 +60,12 @@ public struct DtlsConfiguration: Sendable {
 
     /// The largest UDP payload to send, in bytes: 256 to 65,507. Default: 1,200, which passes nearly every path.
     ///
-    /// The handshake never uses more than 4,096 bytes a datagram, because OpenSSL would split larger ones in mid-record.
+    /// The handshake never uses more than 4,096 bytes a datagram, because OpenSSL would split larger ones in
+    /// mid-record.
     public var mtu = 1200
 
-    /// How long a handshake may take altogether, on the monotonic clock: above zero, up to one day. Default: 30 seconds.
+    /// How long a handshake may take altogether, on the monotonic clock: above zero, up to one day. Default: 30
+    /// seconds.
     public var handshakeTimeout: Duration = .seconds(30)
 
     /// When lost flights are sent again.
@@ -72,9 +78,9 @@ public struct DtlsConfiguration: Sendable {
     /// ``DtlsConnectionIDs/automatic``.
     public var connectionIDs = DtlsConnectionIDs.automatic
 
-    /// How many sequence numbers below the newest one are told apart, to refuse records that come twice (RFC 6347 §4.1.2.6): 64 to 16,384,
-    /// rounded up to a multiple of 64. What comes later than that many others is dropped. Default: 64. (OpenSSL's record layer has
-    /// 64 whatever this says.)
+    /// How many sequence numbers below the newest one are told apart, to refuse records that come twice (RFC 6347
+    /// §4.1.2.6): 64 to 16,384, rounded up to a multiple of 64. What comes later than that many others is dropped.
+    /// Default: 64. (OpenSSL's record layer has 64 whatever this says.)
     public var replayWindow = 64
 
     /// Where the secrets of every connection are written, for Wireshark and the like. Default: nowhere.

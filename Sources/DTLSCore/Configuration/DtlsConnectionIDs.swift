@@ -2,11 +2,13 @@ import COpenSSL
 
 /// Which Connection IDs to ask for (RFC 9146).
 ///
-/// A Connection ID stands in each sealed record and says to which association it belongs, so that an association outlives the addresses of
-/// its peer: a client behind a NAT that has forgotten it, or that has moved to another network, goes on where it was. Each side tells the
-/// other one in its hello which ID to put into records for it; an empty one says "none for me, but I can write yours".
+/// A Connection ID stands in each sealed record and says to which association it belongs, so that an association
+/// outlives the addresses of its peer: a client behind a NAT that has forgotten it, or that has moved to another
+/// network, goes on where it was. Each side tells the other one in its hello which ID to put into records for it; an
+/// empty one says "none for me, but I can write yours".
 ///
-/// They need ``DtlsRecordLayer/detached`` and an AEAD suite of DTLS 1.2. Where one of these is not so, none are offered.
+/// They need ``DtlsRecordLayer/detached`` and an AEAD suite of DTLS 1.2. Where one of these is not so, none are
+/// offered.
 public struct DtlsConnectionIDs: Sendable {
     enum Kind: Sendable {
         case automatic
@@ -17,33 +19,38 @@ public struct DtlsConnectionIDs: Sendable {
 
     let kind: Kind
 
-    /// To a multiple of how many bytes the content of a record with a Connection ID is filled up, its type included: 1 to 128. It hides
-    /// how long payloads are, as far as it goes, and ``DtlsEngine/maximumPayloadSize`` accounts for it. Default: 1, which adds nothing.
+    /// To a multiple of how many bytes the content of a record with a Connection ID is filled up, its type included: 1
+    /// to 128. It hides how long payloads are, as far as it goes, and ``DtlsEngine/maximumPayloadSize`` accounts for
+    /// it. Default: 1, which adds nothing.
     public var padding = 1
 
-    /// Clients take part without an ID of their own (``accepted``); servers give each association one of 8 random bytes. The default.
+    /// Clients take part without an ID of their own (``accepted``); servers give each association one of 8 random
+    /// bytes. The default.
     public static let automatic = DtlsConnectionIDs(kind: .automatic)
 
     /// Connection IDs are neither offered nor accepted.
     public static let off = DtlsConnectionIDs(kind: .off)
 
-    /// The peer's ID is used, and the own one is empty: right for clients, which have a socket, or an address, for each association.
+    /// The peer's ID is used, and the own one is empty: right for clients, which have a socket, or an address, for each
+    /// association.
     public static let accepted = DtlsConnectionIDs(kind: .accepted)
 
     /// Each association has an own ID of random bytes.
     ///
-    /// - Parameter length: 1 to 32 bytes. The shorter, the more likely that a stranger guesses one that is in use, which costs the server
-    ///   an attempt to open a record, and nothing else.
+    /// - Parameter length: 1 to 32 bytes. The shorter, the more likely that a stranger guesses one that is in use,
+    ///   which costs the server an attempt to open a record, and nothing else.
     public static func random(length: Int) -> DtlsConnectionIDs {
         DtlsConnectionIDs(kind: .generated(length: length) { randomBytes(length) })
     }
 
-    /// Each association has an own ID that the caller makes, in which, for instance, a load balancer can read to which server it belongs.
+    /// Each association has an own ID that the caller makes, in which, for instance, a load balancer can read to which
+    /// server it belongs.
     ///
     /// - Parameters:
     ///   - length: 1 to 32 bytes, all of the same length, because no record says how long its ID is.
-    ///   - generate: Called for each handshake, on the thread that begins it; it must be quick. Another length than `length` ends the
-    ///     handshake with ``DtlsError/Code-swift.struct/invalidConfiguration``. A server asks again, up to eight times, when an ID is in use.
+    ///   - generate: Called for each handshake, on the thread that begins it; it must be quick. Another length than
+    ///     `length` ends the handshake with ``DtlsError/Code-swift.struct/invalidConfiguration``. A server asks again,
+    ///     up to eight times, when an ID is in use.
     public static func generated(length: Int, by generate: @escaping @Sendable () -> [UInt8]) -> DtlsConnectionIDs {
         DtlsConnectionIDs(kind: .generated(length: length, generate))
     }

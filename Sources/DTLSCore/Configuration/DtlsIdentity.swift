@@ -8,9 +8,10 @@ public struct DtlsIdentity: Sendable {
     /// The private key of the first certificate.
     public let privateKey: DtlsPrivateKey
 
-    /// An OCSP response about the first certificate (RFC 6960, DER), which a server staples for clients that ask (RFC 6066 §8). Fetch it from
-    /// the issuer and renew it before it expires. From OpenSSL 3.6 on, one that is not about this certificate is not sent, nor is any about
-    /// a self-signed certificate: clients go on as without one. Default: none.
+    /// An OCSP response about the first certificate (RFC 6960, DER), which a server staples for clients that ask (RFC
+    /// 6066 §8). Fetch it from the issuer and renew it before it expires. From OpenSSL 3.6 on, one that is not about
+    /// this certificate is not sent, nor is any about a self-signed certificate: clients go on as without one. Default:
+    /// none.
     public var ocspResponse: [UInt8]?
 
     /// Joins a chain and its key.
@@ -37,7 +38,8 @@ public struct DtlsIdentity: Sendable {
         self.privateKey = privateKey
     }
 
-    /// Makes an identity of a key alone, for peers that know it by its public half (RFC 7250; see ``DtlsConfiguration/rawPublicKeys``).
+    /// Makes an identity of a key alone, for peers that know it by its public half (RFC 7250; see
+    /// ``DtlsConfiguration/rawPublicKeys``).
     public init(rawPublicKeyOf privateKey: DtlsPrivateKey) {
         certificateChain = []
         self.privateKey = privateKey
@@ -65,7 +67,8 @@ public struct DtlsIdentity: Sendable {
     /// - Parameters:
     ///   - commonName: The subject's common name: 1 to 64 characters.
     ///   - names: DNS names and IP address literals for the subjectAltName extension.
-    ///   - validity: For how long from now it is valid. It starts an hour ago, for peers whose clock is late. Default: 30 days.
+    ///   - validity: For how long from now it is valid. It starts an hour ago, for peers whose clock is late. Default:
+    ///     30 days.
     ///   - key: The kind of key. Default: P-256.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a name that cannot stand in a certificate.
     public static func selfSigned(

@@ -8,18 +8,20 @@ public enum DtlsRole: Sendable, Hashable {
 
 /// What a client demands of a server's certificate.
 public enum DtlsServerVerification: Sendable, Hashable {
-    /// The chain must lead to a trusted root and the certificate must carry the server's name or IP address. The default.
+    /// The chain must lead to a trusted root and the certificate must carry the server's name or IP address. The
+    /// default.
     case chainAndName
 
-    /// The chain must lead to a trusted root, but any name will do: whoever holds any certificate of these roots can pose as the
-    /// server. Only for private roots that certify nothing but the servers meant.
+    /// The chain must lead to a trusted root, but any name will do: whoever holds any certificate of these roots can
+    /// pose as the server. Only for private roots that certify nothing but the servers meant.
     case insecureIgnoreServerName
 
-    /// The application decides: it is shown the chain and OpenSSL's verdict over it, and nothing is exposed before it has answered. A context
-    /// without a way to ask it refuses this.
+    /// The application decides: it is shown the chain and OpenSSL's verdict over it, and nothing is exposed before it
+    /// has answered. A context without a way to ask it refuses this.
     case byApplication
 
-    /// Any certificate will do: whoever stands between client and server can read and change everything. Only for experiments.
+    /// Any certificate will do: whoever stands between client and server can read and change everything. Only for
+    /// experiments.
     case insecureAcceptAnyCertificate
 }
 
@@ -28,11 +30,12 @@ public enum DtlsClientCertificatePolicy: Sendable, Hashable {
     /// No certificate is asked for. The default.
     case none
 
-    /// A certificate is asked for and, if one comes, must lead to a trusted root. A client without one is served as well.
+    /// A certificate is asked for and, if one comes, must lead to a trusted root. A client without one is served as
+    /// well.
     case requested
 
-    /// A certificate that leads to a trusted root is required (mutual authentication). Where pre-shared keys are accepted as
-    /// well, a client that proves to have one needs no certificate.
+    /// A certificate that leads to a trusted root is required (mutual authentication). Where pre-shared keys are
+    /// accepted as well, a client that proves to have one needs no certificate.
     case required
 }
 
@@ -62,9 +65,11 @@ public enum DtlsStapledStatusPolicy: Sendable, Hashable {
 
 /// How a server answers a pre-shared-key identity that it does not know.
 public enum DtlsUnknownIdentityPolicy: Sendable, Hashable {
-    /// Goes on with a random key, so that a stranger cannot tell an unknown identity from a wrong key (RFC 4279 §2). The default.
+    /// Goes on with a random key, so that a stranger cannot tell an unknown identity from a wrong key (RFC 4279 §2).
+    /// The default.
     case pretendWrongKey
 
-    /// Sends the alert `unknown_psk_identity` at once, which helps an honest client and tells a stranger which identities exist.
+    /// Sends the alert `unknown_psk_identity` at once, which helps an honest client and tells a stranger which
+    /// identities exist.
     case alert
 }

@@ -1,7 +1,8 @@
 /// A pre-shared key and the identity under which the peer knows it (RFC 4279).
 ///
 /// When the two sides' keys differ, the handshake fails with ``DtlsError/Code-swift.struct/authenticationFailed`` only
-/// after about three seconds: a server does not take one record that does not open, which may be forged, for a wrong key.
+/// after about three seconds: a server does not take one record that does not open, which may be forged, for a wrong
+/// key.
 public struct DtlsPreSharedKey: Sendable {
     /// The longest identity that OpenSSL handles, in bytes.
     public static let maximumIdentityLength = 256
@@ -12,8 +13,8 @@ public struct DtlsPreSharedKey: Sendable {
     /// The identity, which travels in clear: 0 to 256 bytes, of any value but zero.
     public let identity: [UInt8]
 
-    /// The key: 1 to 512 bytes. Use at least 16 random ones; a password of fewer can be guessed from one recorded handshake
-    /// unless the suite is an ECDHE_PSK one.
+    /// The key: 1 to 512 bytes. Use at least 16 random ones; a password of fewer can be guessed from one recorded
+    /// handshake unless the suite is an ECDHE_PSK one.
     public let key: DtlsSecretBytes
 
     /// Makes a pre-shared key.
@@ -36,7 +37,8 @@ public struct DtlsPreSharedKey: Sendable {
 
     /// Makes a pre-shared key from an identity's UTF-8 bytes and the bytes of the key.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidPreSharedKey``, as ``init(identity:key:)-(_,DtlsSecretBytes)`` does.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPreSharedKey``, as ``init(identity:key:)-(_,DtlsSecretBytes)``
+    ///   does.
     public init(identity: String, key: [UInt8]) throws(DtlsError) {
         try self.init(identity: Array(identity.utf8), key: DtlsSecretBytes(key))
     }

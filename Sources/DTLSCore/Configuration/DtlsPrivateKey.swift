@@ -6,7 +6,8 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
 
     /// Reads the first private key of a PEM text: PKCS#8, encrypted PKCS#8, or the older kinds of one algorithm.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when there is none, or when its passphrase is missing or wrong.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when there is none, or when its passphrase is
+    ///   missing or wrong.
     public init(pem: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
         try self.init(pemBytes: Array(pem.utf8), from: "the PEM text", passphrase: passphrase)
     }
@@ -19,7 +20,8 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
         try self.init(pemBytes: try FileContents.read(path), from: path, passphrase: passphrase)
     }
 
-    /// Reads a private key in DER: PKCS#8, encrypted PKCS#8 when there is a passphrase, or the older kinds of one algorithm.
+    /// Reads a private key in DER: PKCS#8, encrypted PKCS#8 when there is a passphrase, or the older kinds of one
+    /// algorithm.
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` as ``init(pem:passphrase:)`` does.
     public init(der: [UInt8], passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
@@ -32,11 +34,12 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
         }
     }
 
-    /// Loads a private key by URI through OpenSSL's store loaders (`OSSL_STORE_open(3)`): `file:/etc/key.pem`, and `pkcs11:…`, `handle:…` and the
-    /// like where a provider for them is there, so that the key never leaves its hardware.
+    /// Loads a private key by URI through OpenSSL's store loaders (`OSSL_STORE_open(3)`): `file:/etc/key.pem`, and
+    /// `pkcs11:…`, `handle:…` and the like where a provider for them is there, so that the key never leaves its
+    /// hardware.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when nothing is found there or the passphrase (PIN) is missing or wrong,
-    ///   ``DtlsError/Code-swift.struct/unsupported`` when no provider knows this kind of URI.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when nothing is found there or the passphrase (PIN)
+    ///   is missing or wrong, ``DtlsError/Code-swift.struct/unsupported`` when no provider knows this kind of URI.
     public init(uri: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
         self.init(try PrivateKeyStore.load(uri, passphrase: passphrase))
     }
@@ -95,7 +98,8 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
 
     /// The key as PKCS#8 in PEM, not encrypted.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/unsupported`` when the key does not leave its provider (a hardware token).
+    /// - Throws: ``DtlsError/Code-swift.struct/unsupported`` when the key does not leave its provider (a hardware
+    ///   token).
     public func pem() throws(DtlsError) -> DtlsSecretBytes {
         OpenSSLErrorQueue.clear()
         // A secure-memory BIO wipes what it held.

@@ -2,8 +2,8 @@ import COpenSSL
 
 /// Bytes that must stay secret: a pre-shared key, a passphrase, a private key's text.
 ///
-/// The bytes live in one place, are wiped (`OPENSSL_cleanse(3)`) when the last copy of the value is released, are compared in
-/// constant time, and never show in a description, a mirror, an error or a log.
+/// The bytes live in one place, are wiped (`OPENSSL_cleanse(3)`) when the last copy of the value is released, are
+/// compared in constant time, and never show in a description, a mirror, an error or a log.
 public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
     CustomReflectable
 {
@@ -28,7 +28,8 @@ public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, Cust
     /// The number of bytes.
     public var count: Int { storage.bytes.count }
 
-    /// Calls `body` with the bytes, which are valid only until it returns. Copies made of them are the caller's to wipe.
+    /// Calls `body` with the bytes, which are valid only until it returns. Copies made of them are the caller's to
+    /// wipe.
     public func withUnsafeBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {

@@ -12,11 +12,12 @@ public struct DtlsServerSettings: Sendable {
     /// Whether clients are asked for certificates. Default: they are not.
     public var clientCertificates = DtlsClientCertificatePolicy.none
 
-    /// Whether the application chooses the identity for each client (``DtlsEvent/helloReceived(_:)``), so that the configuration needs none.
+    /// Whether the application chooses the identity for each client (``DtlsEvent/helloReceived(_:)``), so that the
+    /// configuration needs none.
     public var choosesIdentity = false
 
-    /// Whether the application is asked about each client's certificates (``DtlsEvent/certificatesPresented(_:)``) once they have passed, or,
-    /// with ``applicationOverrules``, whatever OpenSSL says of them.
+    /// Whether the application is asked about each client's certificates (``DtlsEvent/certificatesPresented(_:)``) once
+    /// they have passed, or, with ``applicationOverrules``, whatever OpenSSL says of them.
     public var asksApplication = false
 
     /// Whether the application alone decides about clients' certificates. Needs ``asksApplication``.

@@ -1,7 +1,8 @@
-/// Whom a side believes: roots that a peer's certificate chain may lead to, or pins that the peer's own certificate must match.
+/// Whom a side believes: roots that a peer's certificate chain may lead to, or pins that the peer's own certificate
+/// must match.
 public struct DtlsTrust: Sendable {
-    /// Whether the roots of the operating system count (`SSL_CTX_set_default_verify_paths(3)`; the environment variables
-    /// `SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
+    /// Whether the roots of the operating system count (`SSL_CTX_set_default_verify_paths(3)`; the environment
+    /// variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
     public let includesSystemRoots: Bool
 
     /// The roots given by the caller. A self-signed leaf may stand here too, and is then trusted itself.
@@ -10,8 +11,8 @@ public struct DtlsTrust: Sendable {
     /// The pins. Where there are any, they alone decide: no chain, no name, no date.
     public let pins: [DtlsPin]
 
-    /// Lists of certificates that were revoked before they expired (RFC 5280 §5). Where there are any, every certificate of a chain
-    /// must have a valid list of its issuer, and not be on it.
+    /// Lists of certificates that were revoked before they expired (RFC 5280 §5). Where there are any, every
+    /// certificate of a chain must have a valid list of its issuer, and not be on it.
     public var revocationLists: [DtlsRevocationList] = []
 
     /// The roots of the operating system.
@@ -24,7 +25,8 @@ public struct DtlsTrust: Sendable {
         DtlsTrust(includesSystemRoots: andSystem, certificates: roots, pins: [])
     }
 
-    /// Peers whose certificate has one of these fingerprints, whoever signed it, as in WebRTC (RFC 8122) and for self-signed devices.
+    /// Peers whose certificate has one of these fingerprints, whoever signed it, as in WebRTC (RFC 8122) and for
+    /// self-signed devices.
     ///
     /// An empty list trusts nobody.
     public static func pins(_ pins: [DtlsPin]) -> DtlsTrust {
@@ -37,7 +39,7 @@ public enum DtlsPin: Sendable, Hashable {
     /// The SHA-256 hash of the certificate (RFC 8122 §5).
     case certificate(DtlsFingerprint)
 
-    /// The SHA-256 hash of its public key with algorithm (SubjectPublicKeyInfo, RFC 7469 §2.4), which survives a renewal of the
-    /// certificate.
+    /// The SHA-256 hash of its public key with algorithm (SubjectPublicKeyInfo, RFC 7469 §2.4), which survives a
+    /// renewal of the certificate.
     case publicKey(DtlsFingerprint)
 }

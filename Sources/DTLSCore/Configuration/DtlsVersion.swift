@@ -5,7 +5,8 @@ public struct DtlsVersion: Sendable, Hashable, Comparable, CustomStringConvertib
     /// The two bytes that stand for this version in a record header (0xFEFD for DTLS 1.2).
     public let wireValue: UInt16
 
-    /// DTLS 1.0 (RFC 4347). Obsolete (RFC 8996); OpenSSL uses it only at security level 0 with a CBC suite asked for by name.
+    /// DTLS 1.0 (RFC 4347). Obsolete (RFC 8996); OpenSSL uses it only at security level 0 with a CBC suite asked for by
+    /// name.
     // swift-format-ignore: AlwaysUseLowerCamelCase
     public static let v1_0 = DtlsVersion(wireValue: 0xFEFF)
 
@@ -13,8 +14,9 @@ public struct DtlsVersion: Sendable, Hashable, Comparable, CustomStringConvertib
     // swift-format-ignore: AlwaysUseLowerCamelCase
     public static let v1_2 = DtlsVersion(wireValue: 0xFEFD)
 
-    /// DTLS 1.3 (RFC 9147), which OpenSSL has since version 4.1. Experimental: asking for it with an older OpenSSL makes contexts throw
-    /// ``DtlsError/Code-swift.struct/unsupported``, and servers behind a ``DtlsHelloGate`` negotiate DTLS 1.2 all the same.
+    /// DTLS 1.3 (RFC 9147), which OpenSSL has since version 4.1. Experimental: asking for it with an older OpenSSL
+    /// makes contexts throw ``DtlsError/Code-swift.struct/unsupported``, and servers behind a ``DtlsHelloGate``
+    /// negotiate DTLS 1.2 all the same.
     // swift-format-ignore: AlwaysUseLowerCamelCase
     public static let v1_3 = DtlsVersion(wireValue: 0xFEFC)
 

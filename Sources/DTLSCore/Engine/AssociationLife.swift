@@ -36,8 +36,8 @@ public enum DtlsReceipt: Int, Sendable, Comparable {
     case unknown
     /// The peer has sent it, now or some time ago.
     case authentic
-    /// The peer has sent it, after everything else that came: where it came from is where the peer is now, as far as anybody can tell
-    /// (RFC 9146 §6). Only ``DtlsRecordLayer/detached`` tells this.
+    /// The peer has sent it, after everything else that came: where it came from is where the peer is now, as far as
+    /// anybody can tell (RFC 9146 §6). Only ``DtlsRecordLayer/detached`` tells this.
     case newest
 
     public static func < (left: DtlsReceipt, right: DtlsReceipt) -> Bool { left.rawValue < right.rawValue }

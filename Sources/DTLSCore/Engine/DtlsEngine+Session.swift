@@ -3,8 +3,8 @@
 extension DtlsEngine {
     /// Offers to resume a session. Before ``start(now:)`` of a client only.
     ///
-    /// - Returns: `false` when the session is expired or was made under other demands or credentials; the handshake will be a full one then,
-    ///   as it will when the server does not want to resume.
+    /// - Returns: `false` when the session is expired or was made under other demands or credentials; the handshake
+    ///   will be a full one then, as it will when the server does not want to resume.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when the handshake has begun.
     public func resume(_ session: DtlsSession) throws(DtlsError) -> Bool {
         guard let attached else { throw Self.alreadyBegun }

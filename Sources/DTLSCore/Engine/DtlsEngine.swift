@@ -1,5 +1,5 @@
-/// One DTLS association without any input or output: datagrams and the time go in; datagrams, events and the next deadline
-/// come out.
+/// One DTLS association without any input or output: datagrams and the time go in; datagrams, events and the next
+/// deadline come out.
 ///
 /// The inputs are ``start(now:)``, ``receive(_:now:)``, ``send(_:)``, ``handleTimeout(now:)``, the answers to
 /// ``DtlsEvent/preSharedKeyRequested(_:)``, and ``close()``. After each of them:
@@ -8,12 +8,12 @@
 /// 2. call ``nextEvent()`` until it returns `nil` (and ``drainApplicationData(_:)`` at ``DtlsEvent/applicationData``);
 /// 3. read ``nextDeadline`` and call ``handleTimeout(now:)`` when it has come. A spurious call is harmless.
 ///
-/// Bad, repeated, foreign or forged datagrams are no errors: they are dropped and counted in ``statistics``. Every failure that
-/// ends the association comes as ``DtlsEvent/closed(_:)``.
+/// Bad, repeated, foreign or forged datagrams are no errors: they are dropped and counted in ``statistics``. Every
+/// failure that ends the association comes as ``DtlsEvent/closed(_:)``.
 ///
-/// An engine may be moved between threads but belongs to one at a time. Its deadlines are on the monotonic clock. OpenSSL's own
-/// retransmission timer reads the wall clock: one that jumps ahead brings a retransmission early, and one that is set back brings it after
-/// twice the wait at the latest, from the engine itself.
+/// An engine may be moved between threads but belongs to one at a time. Its deadlines are on the monotonic clock.
+/// OpenSSL's own retransmission timer reads the wall clock: one that jumps ahead brings a retransmission early, and one
+/// that is set back brings it after twice the wait at the latest, from the engine itself.
 ///
 /// An association has two lives: its handshake is OpenSSL's (`AttachedAssociation`), and what follows is this library's
 /// (`DetachedAssociation`), unless ``DtlsConfiguration/recordLayer`` or the suite leave it with OpenSSL.
@@ -30,10 +30,11 @@ public final class DtlsEngine {
     ///
     /// - Parameters:
     ///   - context: A context of the role client.
-    ///   - serverName: The DNS name or IP address that the server's certificate must carry. A DNS name is also sent to the server
-    ///     (RFC 6066 §3). Needed where ``DtlsServerVerification/chainAndName`` applies and certificates are offered.
-    ///   - preSharedKey: The key to use, whatever the server's hint. Without it a context that uses pre-shared keys asks by
-    ///     ``DtlsEvent/preSharedKeyRequested(_:)``.
+    ///   - serverName: The DNS name or IP address that the server's certificate must carry. A DNS name is also sent to
+    ///     the server (RFC 6066 §3). Needed where ``DtlsServerVerification/chainAndName`` applies and certificates are
+    ///     offered.
+    ///   - preSharedKey: The key to use, whatever the server's hint. Without it a context that uses pre-shared keys
+    ///     asks by ``DtlsEvent/preSharedKeyRequested(_:)``.
     ///   - usesIPv6: Whether the path is IPv6, which has a larger smallest MTU.
     /// - Throws: ``DtlsError/Code-swift.struct/missingServerName``,
     ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role or a name that is none,
@@ -58,11 +59,12 @@ public final class DtlsEngine {
     ///
     /// - Parameters:
     ///   - context: A context of the role server.
-    ///   - hello: The ClientHello that passed a ``DtlsHelloGate``. `nil` only where something else keeps strangers off (an ICE
-    ///     agent, a connected link): the first ClientHello is then answered at once, without a cookie.
+    ///   - hello: The ClientHello that passed a ``DtlsHelloGate``. `nil` only where something else keeps strangers off
+    ///     (an ICE agent, a connected link): the first ClientHello is then answered at once, without a cookie.
     ///   - usesIPv6: Whether the path is IPv6.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role or a Connection ID of another length than
-    ///   announced, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role or a Connection
+    ///   ID of another length than announced, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no
+    ///   memory.
     public convenience init(
         server context: DtlsEngineContext,
         hello: DtlsClientHello? = nil,
@@ -123,8 +125,8 @@ public final class DtlsEngine {
         set { life.flow = newValue }
     }
 
-    /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made with or
-    /// waits for one. A second call does nothing.
+    /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made
+    /// with or waits for one. A second call does nothing.
     public func start(now: ContinuousClock.Instant = .now) {
         attached?.start(now: now)
     }
@@ -133,8 +135,8 @@ public final class DtlsEngine {
     ///
     /// Ignored before ``start(now:)`` and after the end.
     ///
-    /// - Returns: Whether it was the peer's. An association with a Connection ID survives a change of the peer's address: send to the
-    ///   address from which a datagram came that was ``DtlsReceipt/newest``, and to no other.
+    /// - Returns: Whether it was the peer's. An association with a Connection ID survives a change of the peer's
+    ///   address: send to the address from which a datagram came that was ``DtlsReceipt/newest``, and to no other.
     @discardableResult
     public func receive(_ datagram: RawSpan, now: ContinuousClock.Instant = .now) -> DtlsReceipt {
         datagram.withUnsafeBytes { receive($0, now: now) }
@@ -150,8 +152,9 @@ public final class DtlsEngine {
     /// Seals a payload into one datagram.
     ///
     /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
-    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge`` and, for an empty payload, ``DtlsError/Code-swift.struct/unsupported``,
-    ///   which leave the association unharmed; ``DtlsError/Code-swift.struct/keysUsedUp``, which ends it with close_notify; or
+    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge`` and, for an empty payload,
+    ///   ``DtlsError/Code-swift.struct/unsupported``, which leave the association unharmed;
+    ///   ``DtlsError/Code-swift.struct/keysUsedUp``, which ends it with close_notify; or
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` before the handshake is finished and after the end.
     public func send(_ payload: RawSpan) throws(DtlsError) {
         try payload.withUnsafeBytes { bytes throws(DtlsError) in try life.send(bytes) }
@@ -198,8 +201,8 @@ public final class DtlsEngine {
         life.nextEvent()
     }
 
-    /// Hands out the payloads that came, each as its record had it, in order, and forgets them. The bytes are valid only until
-    /// `body` returns.
+    /// Hands out the payloads that came, each as its record had it, in order, and forgets them. The bytes are valid
+    /// only until `body` returns.
     public func drainApplicationData(_ body: (RawSpan) -> Void) {
         life.drainApplicationDataBytes { body($0.bytes) }
     }
@@ -223,7 +226,8 @@ public final class DtlsEngine {
     /// What the handshake has settled; `nil` before it is finished.
     public var negotiated: DtlsNegotiated? { life.negotiated }
 
-    /// The most bytes that ``send(_:)`` takes: the ``mtu`` without what the record adds. 0 before the handshake is finished.
+    /// The most bytes that ``send(_:)`` takes: the ``mtu`` without what the record adds. 0 before the handshake is
+    /// finished.
     public var maximumPayloadSize: Int { life.maximumPayloadSize }
 
     /// Whether the association has left OpenSSL's `SSL` (``DtlsRecordLayer/detached``).
@@ -239,8 +243,8 @@ public final class DtlsEngine {
 
     /// Answers ``DtlsEvent/certificatesPresented(_:)``. Does nothing when that is not the question.
     ///
-    /// - Parameter accepted: Whether the association may be opened. A client's handshake goes on with it or ends with the alert
-    ///   `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
+    /// - Parameter accepted: Whether the association may be opened. A client's handshake goes on with it or ends with
+    ///   the alert `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
     public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {
         attached?.answer(accepted: accepted, now: now)
         graduate()
@@ -265,13 +269,13 @@ public final class DtlsEngine {
 // MARK: - The path
 
 extension DtlsEngine {
-    /// How long the path takes there and back, as far as it is known: what was set before ``start(now:)``, until the handshake has shown
-    /// it.
+    /// How long the path takes there and back, as far as it is known: what was set before ``start(now:)``, until the
+    /// handshake has shown it.
     ///
-    /// Set it where the transport knows it (an ICE agent does, and a server whose clients are known), and the waits for lost flights fit
-    /// the path from the first one on; see ``DtlsRetransmissionPolicy/adaptsToRoundTrip``. A client measures it in the cookie exchange,
-    /// or up to the ServerHello where there is none, a server from its own flight to the client's answer, computing on both sides
-    /// included. `nil`, the default, where nothing was set or measured.
+    /// Set it where the transport knows it (an ICE agent does, and a server whose clients are known), and the waits for
+    /// lost flights fit the path from the first one on; see ``DtlsRetransmissionPolicy/adaptsToRoundTrip``. A client
+    /// measures it in the cookie exchange, or up to the ServerHello where there is none, a server from its own flight
+    /// to the client's answer, computing on both sides included. `nil`, the default, where nothing was set or measured.
     public var roundTrip: Duration? {
         get { life.roundTrip }
         set { life.roundTrip = newValue }
@@ -280,19 +284,19 @@ extension DtlsEngine {
     /// The least that ``lowerMTU(to:)`` goes down to, in bytes of UDP payload.
     public static let minimumMTU = 256
 
-    /// UDP payload bytes of the largest datagram that the engine sends: the configuration's ``DtlsConfiguration/mtu``, or what
-    /// ``lowerMTU(to:)`` has made of it.
+    /// UDP payload bytes of the largest datagram that the engine sends: the configuration's ``DtlsConfiguration/mtu``,
+    /// or what ``lowerMTU(to:)`` has made of it.
     public var mtu: Int { life.mtu }
 
-    /// Makes the datagrams smaller, because the path turned out to carry less than the configuration says (`EMSGSIZE`, an
-    /// ICMP message "packet too big").
+    /// Makes the datagrams smaller, because the path turned out to carry less than the configuration says (`EMSGSIZE`,
+    /// an ICMP message "packet too big").
     ///
-    /// What was sent already is not sent again: in a handshake the next retransmission fits, later the application decides.
-    /// ``maximumPayloadSize`` follows. The MTU never rises again in this association, and a value that is not lower than
-    /// ``mtu`` does nothing.
+    /// What was sent already is not sent again: in a handshake the next retransmission fits, later the application
+    /// decides. ``maximumPayloadSize`` follows. The MTU never rises again in this association, and a value that is not
+    /// lower than ``mtu`` does nothing.
     ///
-    /// - Parameter bytes: The new MTU in bytes of UDP payload, without the IP and UDP headers (28 bytes with IPv4, 48 with
-    ///   IPv6). Less than ``minimumMTU`` counts as that.
+    /// - Parameter bytes: The new MTU in bytes of UDP payload, without the IP and UDP headers (28 bytes with IPv4, 48
+    ///   with IPv6). Less than ``minimumMTU`` counts as that.
     public func lowerMTU(to bytes: Int) {
         life.lowerMTU(to: bytes)
     }
@@ -300,7 +304,8 @@ extension DtlsEngine {
     /// Takes note that the peer cannot be reached, in the words of the network or the system.
     ///
     /// Only a client's handshake cares, and only until the peer has answered: an ICMP message can be forged and a route
-    /// can come back, so no association ends by it, nor the handshake of a server, whose client has shown that it is there.
+    /// can come back, so no association ends by it, nor the handshake of a server, whose client has shown that it is
+    /// there.
     ///
     /// - Parameters:
     ///   - error: What to end with.

@@ -1,9 +1,10 @@
 import COpenSSL
 
-/// Everything that engines of one role have in common: an `SSL_CTX`, made once, never changed, shared by any number of engines.
+/// Everything that engines of one role have in common: an `SSL_CTX`, made once, never changed, shared by any number of
+/// engines.
 ///
-/// Making one reads the system's roots from disk where they are wanted; it belongs neither on an I/O thread nor into a loop.
-/// Users of the `DTLS` module make a `DtlsClientContext` or `DtlsServerContext` instead.
+/// Making one reads the system's roots from disk where they are wanted; it belongs neither on an I/O thread nor into a
+/// loop. Users of the `DTLS` module make a `DtlsClientContext` or `DtlsServerContext` instead.
 public final class DtlsEngineContext: Sendable {
     /// The role of the engines.
     public let role: DtlsRole
@@ -39,10 +40,10 @@ public final class DtlsEngineContext: Sendable {
     ///     ``DtlsEvent/preSharedKeyRequested(_:)`` unless they were given one before they started. Without
     ///     ``DtlsConfiguration/trust`` only pre-shared-key suites are offered.
     ///   - verification: What to demand of a server's certificate. Default: ``DtlsServerVerification/chainAndName``.
-    ///   - asksApplication: Whether engines raise ``DtlsEvent/certificatesPresented(_:)`` when a server's certificates have passed that
-    ///     demand. Default: no; ``DtlsServerVerification/byApplication`` implies it.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range or a cipher list that selects
-    ///   nothing; ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
+    ///   - asksApplication: Whether engines raise ``DtlsEvent/certificatesPresented(_:)`` when a server's certificates
+    ///     have passed that demand. Default: no; ``DtlsServerVerification/byApplication`` implies it.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range or a cipher list
+    ///   that selects nothing; ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
     public init(
         client configuration: DtlsConfiguration,
         usesPreSharedKeys: Bool = false,

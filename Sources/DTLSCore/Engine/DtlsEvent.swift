@@ -1,7 +1,8 @@
 /// What an engine has to tell.
 public enum DtlsEvent: Sendable {
-    /// A server that chooses its identity, or has a store of sessions that this client's may be in, is asked before it looks at the
-    /// hello, and the handshake waits. Answer with ``DtlsEngine/answer(identity:session:now:)``, now or later.
+    /// A server that chooses its identity, or has a store of sessions that this client's may be in, is asked before it
+    /// looks at the hello, and the handshake waits. Answer with ``DtlsEngine/answer(identity:session:now:)``, now or
+    /// later.
     case helloReceived(DtlsClientOffer)
 
     /// The handshake asks for a pre-shared key and waits. Answer with ``DtlsEngine/answer(_:now:)``, now or later.
@@ -29,7 +30,8 @@ public enum DtlsPreSharedKeyRequest: Sendable, Hashable {
     /// A client is asked; the server's hint, if it gave one (RFC 4279 §5.2).
     case hint([UInt8]?)
 
-    /// A server is asked; the client's identity, as bytes, and the DNS name of the server that the client means, if it said so.
+    /// A server is asked; the client's identity, as bytes, and the DNS name of the server that the client means, if it
+    /// said so.
     case identity([UInt8], serverName: String?)
 }
 
@@ -53,8 +55,8 @@ public struct DtlsPresentedCertificates: Sendable {
     /// The SHA-256 hash of the peer's public key (SubjectPublicKeyInfo), of its certificate or raw.
     public let publicKeyFingerprint: DtlsFingerprint?
 
-    /// Everything that OpenSSL has against it, the name included; empty when it has nothing, or was not asked because pins decide. An
-    /// application that tolerates one fault must look at all of them.
+    /// Everything that OpenSSL has against it, the name included; empty when it has nothing, or was not asked because
+    /// pins decide. An application that tolerates one fault must look at all of them.
     public let verdicts: [DtlsCertificateVerdict]
 
     /// The first of ``verdicts``.

@@ -11,10 +11,11 @@ public struct DtlsNegotiated: Sendable {
     /// The group of the key exchange, such as `x25519`, or `nil` where there was none (plain pre-shared keys).
     public let group: String?
 
-    /// The algorithm with which this side has signed the handshake, or `nil` where it signed nothing: clients without a certificate,
-    /// pre-shared keys, resumed sessions.
+    /// The algorithm with which this side has signed the handshake, or `nil` where it signed nothing: clients without a
+    /// certificate, pre-shared keys, resumed sessions.
     ///
-    /// It is one of the constants of ``DtlsSignatureAlgorithm`` where there is one for it, however the configuration spells it.
+    /// It is one of the constants of ``DtlsSignatureAlgorithm`` where there is one for it, however the configuration
+    /// spells it.
     public let signatureAlgorithm: DtlsSignatureAlgorithm?
 
     /// The algorithm with which the peer has signed the handshake, or `nil` where it signed nothing.
@@ -25,11 +26,12 @@ public struct DtlsNegotiated: Sendable {
     /// They were verified as the context demands it, before anything was exposed.
     public let peerCertificates: [DtlsCertificate]
 
-    /// The SHA-256 hash of the peer's public key (SubjectPublicKeyInfo), of its certificate or raw (RFC 7250); `nil` when it presented neither.
+    /// The SHA-256 hash of the peer's public key (SubjectPublicKeyInfo), of its certificate or raw (RFC 7250); `nil`
+    /// when it presented neither.
     public let peerPublicKeyFingerprint: DtlsFingerprint?
 
-    /// The pre-shared-key identity that the client used, or `nil` where certificates were used. It is the peer's text: escape it
-    /// before showing it.
+    /// The pre-shared-key identity that the client used, or `nil` where certificates were used. It is the peer's text:
+    /// escape it before showing it.
     public let preSharedKeyIdentity: [UInt8]?
 
     /// The application protocol (RFC 7301), or `nil` where none was negotiated.
@@ -44,7 +46,8 @@ public struct DtlsNegotiated: Sendable {
     /// What the client offered, as a server saw it; `nil` on clients, and on servers without a ``DtlsHelloGate``.
     public let clientOffer: DtlsClientOffer?
 
-    /// The Connection IDs (RFC 9146), or `nil` where none were negotiated: the peer does not know them, or one side does not want them.
+    /// The Connection IDs (RFC 9146), or `nil` where none were negotiated: the peer does not know them, or one side
+    /// does not want them.
     public let connectionIDs: DtlsNegotiatedConnectionIDs?
 
     /// Whether an earlier session was resumed.
@@ -116,7 +119,8 @@ extension DtlsSignatureAlgorithm {
         switch kind {
         case NID_X9_62_id_ecPublicKey: self.init(openSSLName: "ECDSA+" + name(digest))
         case NID_rsaEncryption: self.init(openSSLName: "RSA+" + name(digest))
-        // In DTLS 1.2 the certificate's key says which of the two kinds of RSA-PSS it is; ordinary RSA keys are what there is.
+        // In DTLS 1.2 the certificate's key says which of the two kinds of RSA-PSS it is; ordinary RSA keys are what
+        // there is.
         case NID_rsassaPss: self.init(openSSLName: "rsa_pss_rsae_" + name(digest).lowercased())
         default: self.init(openSSLName: name(kind).lowercased())
         }

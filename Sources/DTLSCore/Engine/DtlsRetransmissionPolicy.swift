@@ -1,8 +1,8 @@
 /// When a flight of the handshake that was not answered is sent again (RFC 6347 §4.2.4).
 ///
-/// OpenSSL starts at one second. The default here starts at 400 milliseconds, which suits the Internet of today, doubles at
-/// each attempt and stays at 4 seconds. Once the round trip is known, which a client learns from the cookie exchange, the first
-/// wait for each further flight fits the path.
+/// OpenSSL starts at one second. The default here starts at 400 milliseconds, which suits the Internet of today,
+/// doubles at each attempt and stays at 4 seconds. Once the round trip is known, which a client learns from the cookie
+/// exchange, the first wait for each further flight fits the path.
 public struct DtlsRetransmissionPolicy: Sendable, Hashable {
     /// How long the first wait for an answer takes: 20 milliseconds to 60 seconds. Default: 400 milliseconds.
     public var initialTimeout: Duration
@@ -18,17 +18,20 @@ public struct DtlsRetransmissionPolicy: Sendable, Hashable {
     /// It keeps many clients that lost the same packet from coming back at the same moment.
     public var jitter: Double
 
-    /// How many times a flight is sent again before the handshake fails: 0 to 12, which is where OpenSSL stops. Default: 12.
+    /// How many times a flight is sent again before the handshake fails: 0 to 12, which is where OpenSSL stops.
+    /// Default: 12.
     public var maximumAttempts: Int
 
-    /// Whether the first wait follows the round trip where it is known (``DtlsEngine/roundTrip``): three times as long and 20 milliseconds
-    /// (RFC 6298 §2.2), but not below 100 milliseconds or `initialTimeout`, whichever is less, and not above `maximumTimeout`. Default: `true`.
+    /// Whether the first wait follows the round trip where it is known (``DtlsEngine/roundTrip``): three times as long
+    /// and 20 milliseconds (RFC 6298 §2.2), but not below 100 milliseconds or `initialTimeout`, whichever is less, and
+    /// not above `maximumTimeout`. Default: `true`.
     ///
-    /// A short path so repairs a loss sooner than `initialTimeout` would, and a long one is not flooded with flights whose answers are on
-    /// their way.
+    /// A short path so repairs a loss sooner than `initialTimeout` would, and a long one is not flooded with flights
+    /// whose answers are on their way.
     public var adaptsToRoundTrip: Bool
 
-    /// Whether a flight of at most two datagrams that must be sent a second time again, or more often, leaves in two copies. Default: `true`.
+    /// Whether a flight of at most two datagrams that must be sent a second time again, or more often, leaves in two
+    /// copies. Default: `true`.
     ///
     /// Two losses in a row mean that many are lost, and the next wait is long. QUIC does so after each of its timeouts
     /// (RFC 9002 §6.2.4).
@@ -71,7 +74,8 @@ public struct DtlsRetransmissionPolicy: Sendable, Hashable {
         if let problem { throw DtlsError(.invalidConfiguration, phase: .configuration, problem) }
     }
 
-    /// The first wait is not made shorter than this by a short round trip: the peer computes, and may look something up.
+    /// The first wait is not made shorter than this by a short round trip: the peer computes, and may look something
+    /// up.
     static let shortestAdaptedTimeout = Duration.milliseconds(100)
 
     /// The first wait where the round trip is known or not, without jitter.

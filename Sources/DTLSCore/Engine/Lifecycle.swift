@@ -57,7 +57,8 @@ public enum DtlsCloseReason: Sendable, Hashable, CustomStringConvertible {
     /// The peer sent close_notify.
     case closedByPeer
 
-    /// The peer started anew from the same address, and its new association has taken this one's place (RFC 6347 §4.2.8).
+    /// The peer started anew from the same address, and its new association has taken this one's place (RFC 6347
+    /// §4.2.8).
     case replacedByPeer
 
     /// Neither side sent anything for longer than the server's limits allow.

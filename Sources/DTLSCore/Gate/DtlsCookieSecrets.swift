@@ -1,9 +1,9 @@
-/// Secrets from which servers make the cookies of the hello exchange (RFC 6347 §4.2.1), for hosts that share them: then a client whose two
-/// hellos reach two hosts (anycast, a load balancer) passes.
+/// Secrets from which servers make the cookies of the hello exchange (RFC 6347 §4.2.1), for hosts that share them: then
+/// a client whose two hellos reach two hosts (anycast, a load balancer) passes.
 ///
-/// The first secret makes cookies, all of them verify. Change it every few minutes and keep the one before for as long; whoever knows a
-/// secret can pass the exchange with forged addresses. A server that shares with nobody needs none of this: it has a random secret of its own,
-/// replaced every minute.
+/// The first secret makes cookies, all of them verify. Change it every few minutes and keep the one before for as long;
+/// whoever knows a secret can pass the exchange with forged addresses. A server that shares with nobody needs none of
+/// this: it has a random secret of its own, replaced every minute.
 ///
 /// Everything may be called from any thread.
 public final class DtlsCookieSecrets: Sendable {
@@ -15,7 +15,8 @@ public final class DtlsCookieSecrets: Sendable {
     /// Takes the secrets that hosts share.
     ///
     /// - Parameter secrets: One or more, up to four, of ``secretLength`` random bytes each, the newest first.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when there is none, there are more, or one has another length.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when there is none, there are more, or one has
+    ///   another length.
     public init(secrets: [DtlsSecretBytes]) throws(DtlsError) {
         try Self.validate(secrets)
         state = Lock(secrets)

@@ -2,11 +2,11 @@
 /// (RFC 6347 §4.2.1).
 ///
 /// Give it every datagram that belongs to no association, and every epoch-0 datagram of a known peer for which
-/// ``DtlsHelloGate/startsWithClientHello(_:)`` is true. It makes no OpenSSL object, keeps nothing that belongs to a source without a
-/// valid cookie, and never answers with more bytes than came in.
+/// ``DtlsHelloGate/startsWithClientHello(_:)`` is true. It makes no OpenSSL object, keeps nothing that belongs to a
+/// source without a valid cookie, and never answers with more bytes than came in.
 ///
-/// A hello in fragments passes too: its first fragment is answered and must bring the cookie back, and only then are its parts kept, within
-/// ``Limits``.
+/// A hello in fragments passes too: its first fragment is answered and must bring the cookie back, and only then are
+/// its parts kept, within ``Limits``.
 ///
 /// It is a value for one thread at a time; `DtlsServer` has its own.
 public struct DtlsHelloGate: ~Copyable, Sendable {
@@ -20,7 +20,8 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         case accept(DtlsClientHello)
     }
 
-    /// How much a gate keeps of hellos in fragments, which come when a client's MTU is small or its key shares are large.
+    /// How much a gate keeps of hellos in fragments, which come when a client's MTU is small or its key shares are
+    /// large.
     public struct Limits: Sendable, Hashable {
         /// How many such hellos may be under way: 1 to 65,536. One more takes the place of the oldest. Default: 128.
         public var messages = 128
@@ -51,7 +52,8 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     ///
     /// - Parameters:
     ///   - limits: How much it keeps of hellos in fragments.
-    ///   - secrets: Secrets that hosts share; `nil` for a random one of this gate's own, replaced every minute. Default: `nil`.
+    ///   - secrets: Secrets that hosts share; `nil` for a random one of this gate's own, replaced every minute.
+    ///     Default: `nil`.
     ///   - now: The time.
     /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when the system has no randomness,
     ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for limits out of their range.
@@ -67,8 +69,8 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         reassembly = HelloReassembly(limits)
     }
 
-    /// Whether a ClientHello, or its first fragment, brings a cookie, good or bad. A server may want to bound how many it answers that
-    /// bring none.
+    /// Whether a ClientHello, or its first fragment, brings a cookie, good or bad. A server may want to bound how many
+    /// it answers that bring none.
     public static func carriesCookie(_ datagram: RawSpan) -> Bool {
         guard startsWithClientHello(datagram) else { return false }
         return datagram.withUnsafeBytes { bytes in
@@ -85,7 +87,8 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         }
     }
 
-    /// How many hellos in fragments are under way, of sources that have brought a valid cookie: up to ``Limits/messages``.
+    /// How many hellos in fragments are under way, of sources that have brought a valid cookie: up to
+    /// ``Limits/messages``.
     public var hellosUnderWay: Int { reassembly.count }
 
     /// Whether the datagram starts with a ClientHello in clear, or a fragment of one.
@@ -172,12 +175,13 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         return .ignore
     }
 
-    /// The first hello and the one with the cookie. A third is one that was sent back for another cookie (the server was restarted in
-    /// between), and OpenSSL cannot go on from it: DTLSv1_listen(3) knows first and second hellos only. Such a client begins anew.
+    /// The first hello and the one with the cookie. A third is one that was sent back for another cookie (the server
+    /// was restarted in between), and OpenSSL cannot go on from it: DTLSv1_listen(3) knows first and second hellos
+    /// only. Such a client begins anew.
     private static let maximumMessageSequence: UInt16 = 1
 
-    // What cookies are made of begins differently for whole hellos, which are bound up to their extensions, and for those in fragments,
-    // which are bound as far as their first fragment is sure to reach.
+    // What cookies are made of begins differently for whole hellos, which are bound up to their extensions, and for
+    // those in fragments, which are bound as far as their first fragment is sure to reach.
     private static let wholeMessage: UInt8 = 0
     private static let firstFragment: UInt8 = 1
 

@@ -2,8 +2,9 @@ import COpenSSL
 
 /// Cookies that bind an address to a ClientHello under a secret (RFC 6347 §4.2.1).
 ///
-/// A secret of its own is random and changes with time; cookies made with the one before are still good, so that a rotation between the
-/// two hellos of a client is not noticed. Secrets that hosts share change when the application says so.
+/// A secret of its own is random and changes with time; cookies made with the one before are still good, so that a
+/// rotation between the two hellos of a client is not noticed. Secrets that hosts share change when the application
+/// says so.
 struct HelloCookie {
     /// 16 bytes: more could make an answer larger than the shortest hello.
     static let length = 16
@@ -30,7 +31,8 @@ struct HelloCookie {
         let isLate = now >= rotatesAt + Self.rotationInterval
         previous = isLate ? fresh : current
         current = fresh
-        // From when it was due: counted from now, where hellos are rare a cookie would be good for almost three intervals.
+        // From when it was due: counted from now, where hellos are rare a cookie would be good for almost three
+        // intervals.
         rotatesAt = (isLate ? now : rotatesAt) + Self.rotationInterval
     }
 

@@ -1,7 +1,8 @@
-/// ClientHellos that come in fragments, because the client's MTU is small or its key shares are large (post-quantum ones).
+/// ClientHellos that come in fragments, because the client's MTU is small or its key shares are large (post-quantum
+/// ones).
 ///
-/// An entry is made only for a first fragment whose cookie is valid, so a forged source never takes one; and there is a limit to their
-/// number, size and time, so that real ones cannot take more than about two megabytes by default.
+/// An entry is made only for a first fragment whose cookie is valid, so a forged source never takes one; and there is a
+/// limit to their number, size and time, so that real ones cannot take more than about two megabytes by default.
 struct HelloReassembly {
     private let limits: DtlsHelloGate.Limits
 
@@ -51,7 +52,8 @@ struct HelloReassembly {
         )
     }
 
-    /// Adds a fragment to the message that its source has under way. Returns the whole message, as one record, once it is complete.
+    /// Adds a fragment to the message that its source has under way. Returns the whole message, as one record, once it
+    /// is complete.
     mutating func add(
         _ source: [UInt8],
         _ fragment: HandshakeFragment,
@@ -76,7 +78,8 @@ struct HelloReassembly {
         return Self.record(entry)
     }
 
-    /// The message in one record and one fragment; the handshake's hash does not depend on fragmentation (RFC 6347 §4.2.6).
+    /// The message in one record and one fragment; the handshake's hash does not depend on fragmentation (RFC 6347
+    /// §4.2.6).
     private static func record(_ entry: Entry) -> [UInt8] {
         let length = entry.bytes.count
         let fragment = HandshakeFragment.headerSize + length

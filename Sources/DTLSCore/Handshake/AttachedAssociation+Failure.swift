@@ -112,8 +112,8 @@ extension AttachedAssociation {
         )
     }
 
-    /// Writes an alert record of epoch 0: the server's side of the handshake is still in clear, and OpenSSL sends alerts only
-    /// where it fails itself.
+    /// Writes an alert record of epoch 0: the server's side of the handshake is still in clear, and OpenSSL sends
+    /// alerts only where it fails itself.
     func sendInClear(_ alert: DtlsAlert) {
         // Beyond what was sent so far, or where the ServerHello would have begun (RFC 6347 §4.2.1).
         let sequence = bio.highestSequenceNumber.map { $0 &+ 1 } ?? hello?.recordSequenceNumber ?? 0

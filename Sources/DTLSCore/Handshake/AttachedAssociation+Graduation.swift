@@ -1,6 +1,7 @@
 import COpenSSL
 
-// How an association leaves OpenSSL: its keys, the records that OpenSSL must not see, and those that it must see in another form.
+// How an association leaves OpenSSL: its keys, the records that OpenSSL must not see, and those that it must see in
+// another form.
 
 /// What an association takes with it from its handshake.
 final class Graduation {
@@ -37,8 +38,9 @@ final class Graduation {
 extension AttachedAssociation {
     /// Makes ready to leave OpenSSL, when the handshake is finished and if all that it takes is there.
     ///
-    /// One condition is that the peer's Finished, which OpenSSL has accepted, opens with the keys that were derived here: an association never
-    /// goes on with keys that have not been seen to work, nor with a window that would let the Finished pass a second time.
+    /// One condition is that the peer's Finished, which OpenSSL has accepted, opens with the keys that were derived
+    /// here: an association never goes on with keys that have not been seen to work, nor with a window that would let
+    /// the Finished pass a second time.
     func prepareGraduation(_ negotiated: DtlsNegotiated) {
         guard context.detaches, negotiated.version == .v1_2 else { return }
         let ids = callbacks.negotiatedConnectionIDs
@@ -74,7 +76,8 @@ extension AttachedAssociation {
         return detachedRecords.take()
     }
 
-    /// Derives the keys. Only once OpenSSL has derived its own: before, the session may be one that the peer does not resume.
+    /// Derives the keys. Only once OpenSSL has derived its own: before, the session may be one that the peer does not
+    /// resume.
     private func makeDetachedRecords() -> DetachedRecords? {
         guard let keys = RecordKeys(of: records.pointer, suite: records.cipher) else { return nil }
         let ids = callbacks.negotiatedConnectionIDs
@@ -100,7 +103,8 @@ extension AttachedAssociation {
 
     // MARK: Connection IDs during the handshake (RFC 9146)
 
-    /// What a record that OpenSSL has sealed is to leave as: the same content under the same number, behind the peer's Connection ID.
+    /// What a record that OpenSSL has sealed is to leave as: the same content under the same number, behind the peer's
+    /// Connection ID.
     ///
     /// OpenSSL's own ciphertext never leaves then, so its number is used once.
     func readdress(_ record: UnsafeRawBufferPointer) -> [UInt8]? {
@@ -124,8 +128,8 @@ extension AttachedAssociation {
         }
     }
 
-    /// Gives OpenSSL the messages of the handshake among the kept records, as soon as there are keys for them: opened and sealed again
-    /// where they carry a Connection ID.
+    /// Gives OpenSSL the messages of the handshake among the kept records, as soon as there are keys for them: opened
+    /// and sealed again where they carry a Connection ID.
     func deliverFinished() {
         guard lifecycle.isHandshaking, question == nil, !early.records.isEmpty, records.hasKeysOfPeer else { return }
         filter.hasKeysOfPeer = true

@@ -119,7 +119,8 @@ extension AttachedAssociation {
         releaseHeldDatagrams(now: now)
     }
 
-    /// Whether the handshake has come to the point where it needs a key, which these records would make OpenSSL ask for.
+    /// Whether the handshake has come to the point where it needs a key, which these records would make OpenSSL ask
+    /// for.
     func asksForKey(_ bytes: UnsafeRawBufferPointer, _ slices: RecordFilter.Slices) -> Bool {
         guard case .pending = callbacks.preSharedKey else { return false }
         for slice in slices { watch.observe(UnsafeRawBufferPointer(rebasing: bytes[slice])) }
@@ -272,7 +273,8 @@ extension AttachedAssociation {
         }
     }
 
-    /// OpenSSL would cut a name at a zero byte, take an empty one for "any name", and one that starts with a dot for all subdomains.
+    /// OpenSSL would cut a name at a zero byte, take an empty one for "any name", and one that starts with a dot for
+    /// all subdomains.
     private static func isPlausible(_ name: String) -> Bool {
         (1...255).contains(name.utf8.count) && !name.utf8.contains(0) && !name.hasPrefix(".")
     }

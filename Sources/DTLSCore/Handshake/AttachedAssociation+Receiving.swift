@@ -1,8 +1,8 @@
 // The way of a datagram from the filter to OpenSSL, and of its payloads to the application.
 
 extension AttachedAssociation {
-    /// Passes what the filter lets through to OpenSSL, and takes what comes of it. Returns whether the datagram as a whole waits for an
-    /// answer of the application.
+    /// Passes what the filter lets through to OpenSSL, and takes what comes of it. Returns whether the datagram as a
+    /// whole waits for an answer of the application.
     func process(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> Bool {
         if let graduation {
             // No longer OpenSSL's.
@@ -16,7 +16,8 @@ extension AttachedAssociation {
             slices.append(0..<datagram.count)
         } else {
             if lifecycle.isHandshaking {
-                // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations (CVE-2026-75806).
+                // A suite's own overhead, as soon as it is chosen: what is shorter has killed associations
+                // (CVE-2026-75806).
                 if let overhead = callbacks.sealedOverhead(of: records.cipher) { filter.minimumSealedLength = overhead }
                 filter.hasKeysOfPeer = records.hasKeysOfPeer
                 filter.usesConnectionID = callbacks.negotiatedConnectionIDs.map { !$0.own.isEmpty } ?? false
@@ -53,7 +54,8 @@ extension AttachedAssociation {
 
     /// Has OpenSSL read records. Returns whether they wait for an answer of the application instead.
     ///
-    /// - Parameter original: The datagram of which they are, if it waits with them; its turn to be captured comes when theirs does.
+    /// - Parameter original: The datagram of which they are, if it waits with them; its turn to be captured comes when
+    ///   theirs does.
     func deliver(
         _ bytes: UnsafeRawBufferPointer,
         _ slices: RecordFilter.Slices,
@@ -88,8 +90,8 @@ extension AttachedAssociation {
         return false
     }
 
-    /// Advances the handshake until OpenSSL has read everything, or waits for the application: after a record that it drops it asks to be
-    /// called again, whether there is more or not.
+    /// Advances the handshake until OpenSSL has read everything, or waits for the application: after a record that it
+    /// drops it asks to be called again, whether there is more or not.
     private func advanceThroughAll() {
         // Every pass reads at least one piece.
         var unread = Int.max
@@ -100,7 +102,8 @@ extension AttachedAssociation {
         }
     }
 
-    /// Takes note of the sealed records that OpenSSL has dropped without a word. All were its to open by now, the Finished among them.
+    /// Takes note of the sealed records that OpenSSL has dropped without a word. All were its to open by now, the
+    /// Finished among them.
     private func countUnopenedRecords() {
         let opened = 1 + statistics.payloadsReceived + emptyRecords
         statistics.drops[.unopenedRecord] = unopenedEarly + Swift.max(0, filter.sealedRecords - opened)

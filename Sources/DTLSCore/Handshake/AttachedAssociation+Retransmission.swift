@@ -26,8 +26,8 @@ extension AttachedAssociation {
 
     /// Does what OpenSSL's timer ought to have done, had the wall clock not been set back.
     ///
-    /// The copies are exact ones. They repair the loss of the flight itself. Where its answer was lost, the peer's timer has to, which is all
-    /// that it can: OpenSSL has no call that makes a timer expire.
+    /// The copies are exact ones. They repair the loss of the flight itself. Where its answer was lost, the peer's
+    /// timer has to, which is all that it can: OpenSSL has no call that makes a timer expire.
     private func repeatOverdueFlight(now: ContinuousClock.Instant) {
         bio.repeatFlight()
         let wait = callbacks.beginWait(after: callbacks.wait)
@@ -52,8 +52,8 @@ extension AttachedAssociation {
         retransmissionDeadline = overdueDeadline.map { Swift.min(now + delay, $0) }
     }
 
-    /// Takes note of the flights that OpenSSL has sent again since the last time, because it was told to or because it was read from
-    /// late.
+    /// Takes note of the flights that OpenSSL has sent again since the last time, because it was told to or because it
+    /// was read from late.
     func countRetransmissions() {
         let fresh = callbacks.timeouts - countedTimeouts
         guard fresh > 0, lifecycle.isHandshaking else { return }
@@ -66,8 +66,9 @@ extension AttachedAssociation {
             waitsWithUnusableRecords = (unusableSealedRecords, waitsWithUnusableRecords.waits + 1)
         }
         if waitsWithUnusableRecords.waits >= 3 {
-            // The client's Finished came, again and again, and does not open: the keys differ. Of forged ones there may be any number at any
-            // time, but in three waits the client has sent its own again, and that would have opened.
+            // The client's Finished came, again and again, and does not open: the keys differ. Of forged ones there may
+            // be any number at any time, but in three waits the client has sent its own again, and that would have
+            // opened.
             failByWrongKey()
         } else if callbacks.timeoutsOfFlight > policy.maximumAttempts {
             failByTime()
@@ -76,11 +77,11 @@ extension AttachedAssociation {
         }
     }
 
-    /// Sends a server's flight again because the client has sent its hello again: the flight was lost, and the client's timer, which knows
-    /// the round trip, is often the faster one. OpenSSL leaves such a hello unanswered.
+    /// Sends a server's flight again because the client has sent its hello again: the flight was lost, and the client's
+    /// timer, which knows the round trip, is often the faster one. OpenSSL leaves such a hello unanswered.
     ///
-    /// Only a hello of the same handshake with a new record sequence number counts, and no more of them than a flight has attempts, so that
-    /// neither the network's copies nor anybody else's make traffic.
+    /// Only a hello of the same handshake with a new record sequence number counts, and no more of them than a flight
+    /// has attempts, so that neither the network's copies nor anybody else's make traffic.
     func answerRepeatedHello(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
         guard context.role == .server, let header = RecordHeader(datagram, at: 0), header.epoch == 0,
             header.contentType == ContentType.handshake,

@@ -25,7 +25,8 @@ extension AttachedAssociation {
         finishInput(now: now)
     }
 
-    /// Sets the identity of this `SSL` alone. Never `SSL_set_SSL_CTX`, which read out of bounds in mid-handshake (CVE-2026-72897).
+    /// Sets the identity of this `SSL` alone. Never `SSL_set_SSL_CTX`, which read out of bounds in mid-handshake
+    /// (CVE-2026-72897).
     private func setIdentity(_ identity: DtlsIdentity) throws(DtlsError) {
         OpenSSLErrorQueue.clear()
         let ssl = records.pointer

@@ -1,7 +1,8 @@
 import COpenSSL
 import DequeModule
 
-/// An association in OpenSSL's `SSL`: its handshake, and all of its life where the suite or the configuration leave it there.
+/// An association in OpenSSL's `SSL`: its handshake, and all of its life where the suite or the configuration leave it
+/// there.
 ///
 /// What each input and output means stands at ``DtlsEngine``, which hands them on.
 final class AttachedAssociation: AssociationLife {
@@ -21,7 +22,8 @@ final class AttachedAssociation: AssociationLife {
     var serverName: String?
     var sessionFingerprint: [UInt8] = []
     var heldDatagrams: [HeldDatagram] = []
-    /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could not open.
+    /// Sealed records that came when a pre-shared key was in use and a server's handshake needed one, and that it could
+    /// not open.
     var unusableSealedRecords = 0
     /// How many of them there were when the timer expired last, and in how many waits there were any.
     var waitsWithUnusableRecords = (counted: 0, waits: 0)
@@ -107,7 +109,8 @@ final class AttachedAssociation: AssociationLife {
             keepsSealed: context.detaches,
             connectionID: callbacks.ownConnectionID ?? []
         )
-        // DTLS 1.3 has other record headers (RFC 9147 §4), and acknowledgements that name records; only OpenSSL can read it.
+        // DTLS 1.3 has other record headers (RFC 9147 §4), and acknowledgements that name records; only OpenSSL can
+        // read it.
         let leavesRecordsAlone = context.configuration.maximumVersion >= .v1_3
         if !leavesRecordsAlone {
             reassembly = MessageReassembly(
@@ -140,8 +143,8 @@ final class AttachedAssociation: AssociationLife {
 // MARK: - Inputs
 
 extension AttachedAssociation {
-    /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made with or
-    /// waits for one. A second call does nothing.
+    /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made
+    /// with or waits for one. A second call does nothing.
     func start(now: ContinuousClock.Instant = .now) {
         guard lifecycle.start() else { return }
         statistics.handshakesStarted = 1

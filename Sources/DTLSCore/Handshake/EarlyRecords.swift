@@ -1,5 +1,6 @@
-/// Sealed records that came before the handshake was finished, and that nobody can open yet, or only this library (those with a
-/// Connection ID). Datagrams overtake each other, and a peer may send as soon as its own side is finished.
+/// Sealed records that came before the handshake was finished, and that nobody can open yet, or only this library
+/// (those with a Connection ID). Datagrams overtake each other, and a peer may send as soon as its own side is
+/// finished.
 struct EarlyRecords {
     /// How many are kept, and how many bytes of them.
     static let maximumCount = RecordFilter.maximumEarlyRecords

@@ -1,12 +1,12 @@
-/// Puts the handshake's messages in clear together and into their order, so that OpenSSL sees whole ones only, each once, each in its
-/// turn.
+/// Puts the handshake's messages in clear together and into their order, so that OpenSSL sees whole ones only, each
+/// once, each in its turn.
 ///
-/// OpenSSL reserves what a message's first fragment claims, and believes the first that comes: one forged fragment with a wrong length and
-/// the message never becomes whole, nor does the handshake. Here every fragment is kept with those that it agrees with, whatever
-/// came before, and what is kept is bounded.
+/// OpenSSL reserves what a message's first fragment claims, and believes the first that comes: one forged fragment with
+/// a wrong length and the message never becomes whole, nor does the handshake. Here every fragment is kept with those
+/// that it agrees with, whatever came before, and what is kept is bounded.
 ///
-/// Nothing can tell a forged message from a genuine one when it is whole, fits, and comes first: DTLS 1.2 has no way to (its Finished
-/// comes at the end), and the handshake ends then.
+/// Nothing can tell a forged message from a genuine one when it is whole, fits, and comes first: DTLS 1.2 has no way to
+/// (its Finished comes at the end), and the handshake ends then.
 struct MessageReassembly {
     /// How far ahead of its turn a message may come. OpenSSL's own window.
     static let window: UInt16 = 10
@@ -17,7 +17,8 @@ struct MessageReassembly {
     /// How many fragments of a datagram are looked at. Honest ones have a handful.
     static let maximumFragments = 64
 
-    /// With its header, no more than the smallest records that a peer may ask for (RFC 6066 §4): OpenSSL drops larger ones then.
+    /// With its header, no more than the smallest records that a peer may ask for (RFC 6066 §4): OpenSSL drops larger
+    /// ones then.
     private static let maximumFragment = 500
 
     /// How many bytes may be kept.
@@ -50,8 +51,8 @@ struct MessageReassembly {
 
     /// Takes note that nothing came of the flight under way in a whole wait.
     ///
-    /// Its messages pass again when they come again, because OpenSSL may have dropped one unread; it knows those that it has acted upon.
-    /// What nobody has added to in that wait is given up.
+    /// Its messages pass again when they come again, because OpenSSL may have dropped one unread; it knows those that
+    /// it has acted upon. What nobody has added to in that wait is given up.
     mutating func waitExpired(counting drops: inout DtlsDrops) {
         next = firstOfFlight
         remove(counting: &drops) { $0.isFresh ? 0 : $0.fragmentCount }
@@ -76,8 +77,8 @@ struct MessageReassembly {
 
     /// Replaces the records that `slices` select of a datagram.
     ///
-    /// - Returns: `true` when `slices` are of `arranged` now. `false` when every record may pass as it is: `slices` have not changed and
-    ///   are of the datagram still.
+    /// - Returns: `true` when `slices` are of `arranged` now. `false` when every record may pass as it is: `slices`
+    ///   have not changed and are of the datagram still.
     mutating func arrange(
         _ datagram: UnsafeRawBufferPointer,
         _ slices: inout RecordFilter.Slices,
@@ -162,7 +163,8 @@ struct MessageReassembly {
         if fragment.messageSequence == next { passNext(&output, &drops) }
     }
 
-    /// Adds a fragment to all that it agrees with, or else begins anew: which of two that differ is genuine shows when one is whole.
+    /// Adds a fragment to all that it agrees with, or else begins anew: which of two that differ is genuine shows when
+    /// one is whole.
     private mutating func keep(
         _ fragment: HandshakeFragment,
         in datagram: UnsafeRawBufferPointer,
@@ -219,7 +221,8 @@ struct MessageReassembly {
         _ drops: inout DtlsDrops
     ) {
         guard !partial.isEmpty else { return }
-        // What agrees with it are parts of the same, which the peer has cut into fragments before or the network reordered.
+        // What agrees with it are parts of the same, which the peer has cut into fragments before or the network
+        // reordered.
         partial.removeAll { message in
             guard message.agrees(with: fragment, in: datagram) else { return false }
             cost -= message.cost

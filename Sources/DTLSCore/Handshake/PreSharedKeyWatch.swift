@@ -1,8 +1,8 @@
-/// Reads the question for a pre-shared key from the handshake's plaintext before OpenSSL does, so that the answer may take its
-/// time while no callback waits, and so that identities are bytes (OpenSSL ends them at the first zero).
+/// Reads the question for a pre-shared key from the handshake's plaintext before OpenSSL does, so that the answer may
+/// take its time while no callback waits, and so that identities are bytes (OpenSSL ends them at the first zero).
 ///
-/// A server learns the identity from the ClientKeyExchange. A client learns the hint from the ServerKeyExchange, which may be
-/// missing; it knows that once it has seen the whole of the server's flight.
+/// A server learns the identity from the ClientKeyExchange. A client learns the hint from the ServerKeyExchange, which
+/// may be missing; it knows that once it has seen the whole of the server's flight.
 struct PreSharedKeyWatch {
     private let role: DtlsRole
     private var clientKeyExchange = MessagePrefix()

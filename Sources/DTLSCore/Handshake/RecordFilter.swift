@@ -1,9 +1,10 @@
 /// What of a datagram may pass to OpenSSL.
 ///
-/// In its handshake OpenSSL believes whatever comes in clear: one forged alert, one record of an unknown kind or one too short
-/// ends it. What cannot be part of an honest peer's flight is dropped here and counted.
+/// In its handshake OpenSSL believes whatever comes in clear: one forged alert, one record of an unknown kind or one
+/// too short ends it. What cannot be part of an honest peer's flight is dropped here and counted.
 struct RecordFilter {
-    /// How many epoch-1 records may wait in OpenSSL for the end of the handshake, which keeps each of them in a buffer of its own.
+    /// How many epoch-1 records may wait in OpenSSL for the end of the handshake, which keeps each of them in a buffer
+    /// of its own.
     static let maximumEarlyRecords = 16
 
     /// OpenSSL reads at least this many bytes at once.
@@ -12,7 +13,8 @@ struct RecordFilter {
     /// The shortest encrypted record that can be authentic: explicit nonce (or IV) and tag.
     var minimumSealedLength = 16
 
-    /// Whether OpenSSL reads sealed records by now, and keeps none: it has had the peer's ChangeCipherSpec and waits for the Finished.
+    /// Whether OpenSSL reads sealed records by now, and keeps none: it has had the peer's ChangeCipherSpec and waits
+    /// for the Finished.
     var hasKeysOfPeer = false
 
     private let role: DtlsRole
@@ -21,7 +23,8 @@ struct RecordFilter {
     private let connectionID: [UInt8]
     private var earlyRecords = 0
 
-    /// Whether the peer has agreed to put this side's Connection ID into what it seals. Nothing without it is the peer's then.
+    /// Whether the peer has agreed to put this side's Connection ID into what it seals. Nothing without it is the
+    /// peer's then.
     var usesConnectionID = false
 
     /// How many sealed records have passed.
@@ -30,8 +33,8 @@ struct RecordFilter {
     /// - Parameters:
     ///   - role: Whose side this is.
     ///   - takesCertificates: Whether the peer has any business sending certificates.
-    ///   - keepsSealed: Whether sealed records are kept from OpenSSL: its Finished until there are keys for it, and all others until the
-    ///     handshake is finished.
+    ///   - keepsSealed: Whether sealed records are kept from OpenSSL: its Finished until there are keys for it, and all
+    ///     others until the handshake is finished.
     ///   - connectionID: What may stand in sealed records of the peer; empty when nothing may.
     init(role: DtlsRole, takesCertificates: Bool = true, keepsSealed: Bool = false, connectionID: [UInt8] = []) {
         self.role = role
@@ -106,8 +109,8 @@ struct RecordFilter {
         return findings
     }
 
-    /// Adds a record. Neighbours pass as one piece, as large as OpenSSL's read buffer takes it; not across a ChangeCipherSpec, at which OpenSSL
-    /// may stop reading: what follows is better left here than in its buffer.
+    /// Adds a record. Neighbours pass as one piece, as large as OpenSSL's read buffer takes it; not across a
+    /// ChangeCipherSpec, at which OpenSSL may stop reading: what follows is better left here than in its buffer.
     static func extend(_ slices: inout Slices, with record: Range<Int>, joins: Bool) {
         if joins, let last = slices.indices.last, slices[last].upperBound == record.lowerBound,
             record.upperBound - slices[last].lowerBound <= maximumSlice
@@ -163,7 +166,8 @@ struct RecordFilter {
         return !body.isEmpty
     }
 
-    /// How many bytes of messages that are not whole may be kept: the largest that may come, and something for the others.
+    /// How many bytes of messages that are not whole may be kept: the largest that may come, and something for the
+    /// others.
     var maximumReassembly: Int {
         switch (role, takesCertificates) {
         case (.client, _): 131_072
@@ -185,11 +189,12 @@ struct RecordFilter {
         }
     }
 
-    /// Whether the peer of `role` sends such messages in clear (RFC 5246 §7.4). What is reflected or invented is not its own.
+    /// Whether the peer of `role` sends such messages in clear (RFC 5246 §7.4). What is reflected or invented is not
+    /// its own.
     private static func isFromPeer(_ type: UInt8, of role: DtlsRole) -> Bool {
         switch (role, type) {
-        // ServerHello, HelloVerifyRequest, NewSessionTicket, Certificate, ServerKeyExchange, CertificateRequest, ServerHelloDone,
-        // CertificateStatus
+        // ServerHello, HelloVerifyRequest, NewSessionTicket, Certificate, ServerKeyExchange, CertificateRequest,
+        // ServerHelloDone, CertificateStatus
         case (.client, 2), (.client, 3), (.client, 4), (.client, 11...14), (.client, 22): true
         // ClientHello, Certificate, CertificateVerify, ClientKeyExchange
         case (.server, 1), (.server, 11), (.server, 15), (.server, 16): true

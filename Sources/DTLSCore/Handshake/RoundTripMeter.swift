@@ -1,7 +1,9 @@
-/// Finds out how long the path takes there and back, once, from a flight of the handshake and the first datagram of its answer.
+/// Finds out how long the path takes there and back, once, from a flight of the handshake and the first datagram of its
+/// answer.
 ///
-/// A HelloVerifyRequest has the record sequence number of the hello that it answers (RFC 6347 §4.2.1), so it tells which one of several
-/// that is. Other answers do not, and say nothing about a flight that was sent more than once (Karn's algorithm, RFC 6298 §3).
+/// A HelloVerifyRequest has the record sequence number of the hello that it answers (RFC 6347 §4.2.1), so it tells
+/// which one of several that is. Other answers do not, and say nothing about a flight that was sent more than once
+/// (Karn's algorithm, RFC 6298 §3).
 struct RoundTripMeter {
     private struct Flight {
         /// The highest record sequence number in it.

@@ -1,7 +1,7 @@
 import COpenSSL
 
-/// What OpenSSL's callbacks may see and change of an association. They find it behind the `SSL`'s ex_data; they never throw, never
-/// call back into the engine and never run a user's closure: they leave questions and answers here.
+/// What OpenSSL's callbacks may see and change of an association. They find it behind the `SSL`'s ex_data; they never
+/// throw, never call back into the engine and never run a user's closure: they leave questions and answers here.
 final class CallbackState {
     /// Kept alive for as long as its `SSL` may ask for anything in it.
     let context: DtlsEngineContext
@@ -73,7 +73,8 @@ final class CallbackState {
     /// The suite of which ``sealedOverhead(of:)`` was asked last, and the answer.
     private var knownSuite: (pointer: OpaquePointer, overhead: Int?)?
 
-    /// What records of a suite are longer than their payload, in bytes. OpenSSL's suites are constants, so their pointers stand for them.
+    /// What records of a suite are longer than their payload, in bytes. OpenSSL's suites are constants, so their
+    /// pointers stand for them.
     func sealedOverhead(of cipher: OpaquePointer?) -> Int? {
         guard let cipher else { return nil }
         if let knownSuite, knownSuite.pointer == cipher { return knownSuite.overhead }
@@ -87,7 +88,8 @@ final class CallbackState {
         identity = context.configuration.identity
     }
 
-    /// Begins the wait that follows one of `previous` microseconds (0: a flight's first), and returns how long it lasts.
+    /// Begins the wait that follows one of `previous` microseconds (0: a flight's first), and returns how long it
+    /// lasts.
     func beginWait(after previous: UInt32) -> UInt32 {
         if previous > 0 {
             timeouts += 1

@@ -3,8 +3,8 @@ import COpenSSL
 // The hello extension connection_id (RFC 9146 §3), which OpenSSL does not know, through SSL_CTX_add_custom_ext(3).
 
 enum ConnectionIDExtension {
-    /// Lets the hellos of a context carry Connection IDs. Returns whether they may: not where OpenSSL knows the extension itself, and not
-    /// for a client that offers suites whose records only OpenSSL can seal.
+    /// Lets the hellos of a context carry Connection IDs. Returns whether they may: not where OpenSSL knows the
+    /// extension itself, and not for a client that offers suites whose records only OpenSSL can seal.
     static func install(on context: OpaquePointer, role: DtlsRole) -> Bool {
         if role == .client, !offersOnlyAEAD(context) { return false }
         OpenSSLErrorQueue.clear()

@@ -2,9 +2,9 @@ import COpenSSL
 
 /// What OpenSSL reads from and writes to: a datagram is a datagram, and a write never waits.
 ///
-/// `BIO_s_mem` would glue a flight into one stream and tell OpenSSL an MTU of 256 bytes. This one keeps the boundaries, answers
-/// the datagram controls, and joins what one call writes into datagrams of up to the MTU, which OpenSSL does for first
-/// flights only (RFC 6347 §4.1.1 allows it).
+/// `BIO_s_mem` would glue a flight into one stream and tell OpenSSL an MTU of 256 bytes. This one keeps the boundaries,
+/// answers the datagram controls, and joins what one call writes into datagrams of up to the MTU, which OpenSSL does
+/// for first flights only (RFC 6347 §4.1.1 allows it).
 final class DatagramBIO {
     /// OpenSSL's buffering BIO splits records beyond it.
     static let maximumHandshakeDatagram = 4_096
@@ -35,8 +35,8 @@ final class DatagramBIO {
     /// Above every sequence number written in epoch 1.
     private(set) var nextSealedNumber: UInt64 = 0
 
-    /// Whether a sealed record carried a nonce that epoch and sequence number may become later. OpenSSL counts those of GCM from a random
-    /// number.
+    /// Whether a sealed record carried a nonce that epoch and sequence number may become later. OpenSSL counts those of
+    /// GCM from a random number.
     private(set) var hasWrittenForeignNonce = false
 
     /// What a sealed record of OpenSSL's is to leave as; `nil` loses it.
@@ -63,8 +63,8 @@ final class DatagramBIO {
     private var nextSlice = 0
     private var inboundNumber: UInt64 = 0
 
-    /// Whether OpenSSL gets other sequence numbers than those on the wire. Not in DTLS 1.3, whose acknowledgements name records
-    /// (RFC 9147 §7).
+    /// Whether OpenSSL gets other sequence numbers than those on the wire. Not in DTLS 1.3, whose acknowledgements name
+    /// records (RFC 9147 §7).
     private let numbersInbound: Bool
 
     /// The second byte of the version that records in clear get, whatever theirs is; nil leaves them alone.
@@ -156,11 +156,13 @@ final class DatagramBIO {
         return nil
     }
 
-    /// Gives epoch-0 records numbers of our own, in the order of their arrival, and the version that is the only one possible.
+    /// Gives epoch-0 records numbers of our own, in the order of their arrival, and the version that is the only one
+    /// possible.
     ///
-    /// Nothing authenticates those on the wire, yet OpenSSL moves its window for replays by them: one forged record with a number far
-    /// ahead, and it drops all that the peer sends from then on. A handshake message that comes twice is known by its own number. Nor does
-    /// anything authenticate the version, by which it drops records after the ServerHello.
+    /// Nothing authenticates those on the wire, yet OpenSSL moves its window for replays by them: one forged record
+    /// with a number far ahead, and it drops all that the peer sends from then on. A handshake message that comes twice
+    /// is known by its own number. Nor does anything authenticate the version, by which it drops records after the
+    /// ServerHello.
     private func numberInbound(_ bytes: UnsafeMutableRawBufferPointer) {
         var offset = 0
         while let header = RecordHeader(UnsafeRawBufferPointer(bytes), at: offset) {
@@ -220,8 +222,8 @@ final class DatagramBIO {
 
     /// Raises the sequence numbers of epoch-0 records, which nothing authenticates, to where the peer expects them.
     ///
-    /// OpenSSL 3.2 to 4.0 sends its ServerHello with sequence number 1 although the HelloVerifyRequest may have used that
-    /// (openssl#32063), and the client takes it for a replay.
+    /// OpenSSL 3.2 to 4.0 sends its ServerHello with sequence number 1 although the HelloVerifyRequest may have used
+    /// that (openssl#32063), and the client takes it for a replay.
     private func renumber(_ bytes: UnsafeMutableRawBufferPointer) {
         RecordHeader.forEach(in: UnsafeRawBufferPointer(bytes)) { header, range in
             let offset = range.lowerBound
@@ -287,7 +289,8 @@ private func datagramBIORead(_ bio: OpaquePointer?, _ buffer: UnsafeMutablePoint
     return Int32(truncatingIfNeeded: count)
 }
 
-/// Takes everything: a write that asked to be repeated would lose application data, and corrupted memory before CVE-2026-84782.
+/// Takes everything: a write that asked to be repeated would lose application data, and corrupted memory before
+/// CVE-2026-84782.
 private func datagramBIOWrite(_ bio: OpaquePointer?, _ bytes: UnsafePointer<CChar>?, _ size: Int32) -> Int32 {
     COpenSSL_BIO_clear_retry_flags(bio)
     guard let state = DatagramBIO.of(bio), let bytes, size > 0 else { return size }

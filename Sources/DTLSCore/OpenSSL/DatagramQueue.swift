@@ -46,7 +46,8 @@ struct DatagramQueue {
         let start = bytes.count
         var missing = capacity
         while missing > 0 {
-            // Out of an array, which is copied as a whole; element by element it took most of a handshake in debug builds.
+            // Out of an array, which is copied as a whole; element by element it took most of a handshake in debug
+            // builds.
             let count = Swift.min(missing, Self.zeros.count)
             bytes.append(contentsOf: Self.zeros[..<count])
             missing -= count

@@ -1,7 +1,7 @@
 import COpenSSL
 
-// Owners of OpenSSL's objects. Swift sees all of them as OpaquePointer and would let SSL_free take an SSL_CTX; with one owner type
-// for each, a pointer is freed once, by the right function.
+// Owners of OpenSSL's objects. Swift sees all of them as OpaquePointer and would let SSL_free take an SSL_CTX; with one
+// owner type for each, a pointer is freed once, by the right function.
 
 /// Owns an `SSL`.
 struct OwnedSSL: ~Copyable {

@@ -8,7 +8,8 @@ final class PassphraseRequest {
     init(_ passphrase: DtlsSecretBytes?) { self.passphrase = passphrase }
 }
 
-/// `pem_password_cb` that gives the passphrase of a ``PassphraseRequest``, and never asks on the terminal as OpenSSL's own would.
+/// `pem_password_cb` that gives the passphrase of a ``PassphraseRequest``, and never asks on the terminal as OpenSSL's
+/// own would.
 let supplyPassphrase: @convention(c) (UnsafeMutablePointer<CChar>?, Int32, Int32, UnsafeMutableRawPointer?) -> Int32 = {
     buffer,
     size,

@@ -1,7 +1,7 @@
 import COpenSSL
 
-// Every function that OpenSSL calls about a handshake. What concerns certificates is in VerificationCallbacks, what concerns
-// resumption in SessionCallbacks.
+// Every function that OpenSSL calls about a handshake. What concerns certificates is in VerificationCallbacks, what
+// concerns resumption in SessionCallbacks.
 
 /// Sets the callbacks of a context.
 func installCallbacks(on context: OpaquePointer, role: DtlsRole, preSharedKeys: Bool, keyLog: Bool) {
@@ -53,8 +53,8 @@ private func serverPreSharedKey(
 ) -> UInt32 {
     guard let state = CallbackState.of(ssl), let key else { return 0 }
     state.preSharedKeyWasUsed = true
-    // The key is good for the identity that OpenSSL has read and will put into the session, not for one that stood in a fragment that it
-    // ignored, or before a zero byte.
+    // The key is good for the identity that OpenSSL has read and will put into the session, not for one that stood in a
+    // fragment that it ignored, or before a zero byte.
     if case .secret(let secret) = state.preSharedKey, let identity, let requested = state.requestedIdentity,
         strlen(identity) == requested.count, memcmp(identity, requested, requested.count) == 0
     {
@@ -117,7 +117,8 @@ private func selectApplicationProtocol(
     return SSL_TLSEXT_ERR_ALERT_FATAL
 }
 
-/// Accepts CCM8 suites, which were asked for by name, at every security level; asks OpenSSL's own callback about all else.
+/// Accepts CCM8 suites, which were asked for by name, at every security level; asks OpenSSL's own callback about all
+/// else.
 ///
 /// OpenSSL counts them as 64-bit since 3.2, and would have the level lowered for everything (openssl/ssl/s3_lib.c).
 func acceptCCM8(

@@ -98,8 +98,8 @@ enum SSLContextAssembly {
         // A message of the handshake reserves the memory that it claims to need.
         COpenSSL_SSL_CTX_set_max_cert_list(context, settings.clientCertificates == .none ? 16_384 : 65_536)
         try setResumption(settings.resumption, on: context)
-        // Sessions are good only where the same is demanded of clients. Without any ID, a resuming client would fail as soon as
-        // certificates are verified.
+        // Sessions are good only where the same is demanded of clients. Without any ID, a resuming client would fail as
+        // soon as certificates are verified.
         let demands = SessionFingerprint.ofServer(settings, configuration)
         try OpenSSLErrorQueue.check(
             SSL_CTX_set_session_id_context(context, demands, UInt32(demands.count)),

@@ -2,7 +2,8 @@ import COpenSSL
 
 // Resumption on a server: tickets under the application's keys, and sessions in the application's store.
 
-/// `SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`: 1 goes on, 2 goes on and issues a new ticket, 0 means a full handshake, -1 fails.
+/// `SSL_CTX_set_tlsext_ticket_key_evp_cb(3)`: 1 goes on, 2 goes on and issues a new ticket, 0 means a full handshake,
+/// -1 fails.
 func ticketKey(
     _ ssl: OpaquePointer?,
     _ name: UnsafeMutablePointer<UInt8>?,

@@ -31,8 +31,8 @@ func verifyPeer(_ store: OpaquePointer?, _ argument: UnsafeMutableRawPointer?) -
     return askApplication(state, ssl, store)
 }
 
-/// A client suspends its handshake until the application has decided. A server cannot: OpenSSL takes its "retry" for "verified", so
-/// there the engine asks before anything of the finished handshake is exposed.
+/// A client suspends its handshake until the application has decided. A server cannot: OpenSSL takes its "retry" for
+/// "verified", so there the engine asks before anything of the finished handshake is exposed.
 private func askApplication(_ state: CallbackState, _ ssl: OpaquePointer, _ store: OpaquePointer) -> Int32 {
     switch state.decision {
     case .notAsked, .asked:
@@ -112,7 +112,8 @@ func handleStapledStatus(_ ssl: OpaquePointer?, _ argument: UnsafeMutableRawPoin
     }
 }
 
-/// `SSL_CTX_set_verify(3)`: remembers what was wrong with a certificate, and leaves the verdict as it is unless the application has it.
+/// `SSL_CTX_set_verify(3)`: remembers what was wrong with a certificate, and leaves the verdict as it is unless the
+/// application has it.
 func observeVerification(_ isAccepted: Int32, _ store: OpaquePointer?) -> Int32 {
     guard isAccepted != 1, let store else { return isAccepted }
     let ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx()).map { OpaquePointer($0) }

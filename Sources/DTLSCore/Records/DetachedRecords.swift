@@ -1,8 +1,8 @@
-/// Seals and opens the records of one association, without OpenSSL's `SSL`: DTLS 1.2, AEAD suites, epoch 1, with or without
-/// Connection IDs (RFC 5246 §6.2.3.3, RFC 6347 §4.1, RFC 5288, 6655, 7251, 7905, 9146).
+/// Seals and opens the records of one association, without OpenSSL's `SSL`: DTLS 1.2, AEAD suites, epoch 1, with or
+/// without Connection IDs (RFC 5246 §6.2.3.3, RFC 6347 §4.1, RFC 5288, 6655, 7251, 7905, 9146).
 ///
-/// What makes it safe is that no number is used twice with a key. It cannot be copied, so nobody else counts; a number is used up before
-/// the cipher sees it, whatever comes of it; and alerts, data and repeated messages share the count.
+/// What makes it safe is that no number is used twice with a key. It cannot be copied, so nobody else counts; a number
+/// is used up before the cipher sees it, whatever comes of it; and alerts, data and repeated messages share the count.
 struct DetachedRecords: ~Copyable {
     /// The epoch of the only keys that there are. Renegotiation, which would make others, is refused.
     static let epoch: UInt16 = 1
@@ -112,7 +112,8 @@ struct DetachedRecords: ~Copyable {
         return isSealed ? .sealed : .failed
     }
 
-    /// Seals a record with a number that OpenSSL has given it. `nil` when the number was used before, or when it cannot be sealed.
+    /// Seals a record with a number that OpenSSL has given it. `nil` when the number was used before, or when it cannot
+    /// be sealed.
     mutating func seal(
         _ contentType: UInt8,
         _ content: UnsafeRawBufferPointer,
@@ -124,8 +125,8 @@ struct DetachedRecords: ~Copyable {
         return sealed(contentType, content, number, by: role, connectionIDs.peer, padding: connectionIDs.padding)
     }
 
-    /// Seals what the peer has sealed as it would have without Connection IDs, for OpenSSL to open. It must never leave: its number is
-    /// that of the peer's record.
+    /// Seals what the peer has sealed as it would have without Connection IDs, for OpenSSL to open. It must never
+    /// leave: its number is that of the peer's record.
     func sealForOpenSSL(_ contentType: UInt8, _ content: UnsafeRawBufferPointer, _ number: UInt64) -> [UInt8]? {
         sealed(contentType, content, number, by: role.other, [], padding: 1)
     }

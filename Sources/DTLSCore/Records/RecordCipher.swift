@@ -2,11 +2,12 @@ import COpenSSL
 
 /// An AEAD cipher that seals DTLS 1.2 records, as OpenSSL's `EVP` computes it.
 ///
-/// There is one object for each cipher, shared by every association of the process: fetching an algorithm takes longer than
-/// sealing a record, and a context for each association and direction would be most of what an association needs. A context is
-/// keyed anew for each record, which costs some tens of nanoseconds.
+/// There is one object for each cipher, shared by every association of the process: fetching an algorithm takes longer
+/// than sealing a record, and a context for each association and direction would be most of what an association needs.
+/// A context is keyed anew for each record, which costs some tens of nanoseconds.
 ///
-/// Nothing here knows of records: the same nonce must never come twice with the same key, which is ``DetachedRecords``' to see to.
+/// Nothing here knows of records: the same nonce must never come twice with the same key, which is ``DetachedRecords``'
+/// to see to.
 final class RecordCipher: Sendable {
     /// The algorithm, and how RFC 5288, 6655, 7251 and 7905 use it.
     enum Algorithm: UInt8, CaseIterable {
@@ -135,7 +136,8 @@ final class RecordCipher: Sendable {
             return false
         }
         let direction: Int32 = seals ? 1 : 0
-        // Which direction it is has to be known before the tag is set, and CCM wants to know the tag's length before the key.
+        // Which direction it is has to be known before the tag is set, and CCM wants to know the tag's length before
+        // the key.
         guard EVP_CipherInit_ex(context, nil, nil, nil, nil, direction) == 1 else { return false }
         if tag != nil || algorithm.isCCM {
             // OpenSSL only reads the tag, but does not say so in the type.
@@ -162,8 +164,8 @@ final class RecordCipher: Sendable {
     ) -> Bool {
         guard output.count == input.count else { return false }
         if input.isEmpty, !algorithm.isCCM { return true }
-        // Never a null pointer, not even for an empty message: that would be another question, to which CCM says yes without having
-        // compared the tag.
+        // Never a null pointer, not even for an empty message: that would be another question, to which CCM says yes
+        // without having compared the tag.
         var nothing: UInt8 = 0
         return withUnsafeMutablePointer(to: &nothing) { nothing in
             let from = input.baseAddress?.assumingMemoryBound(to: UInt8.self) ?? UnsafePointer(nothing)
@@ -236,7 +238,8 @@ extension RecordCipher.Algorithm {
         }
     }
 
-    /// Bytes of the nonce that come out of the key block: all of them for ChaCha20-Poly1305 (RFC 7905 §2), or the first four.
+    /// Bytes of the nonce that come out of the key block: all of them for ChaCha20-Poly1305 (RFC 7905 §2), or the first
+    /// four.
     var fixedNonceLength: Int { self == .chaCha20Poly1305 ? 12 : 4 }
 
     /// Bytes of the nonce that stand in each record.
@@ -253,10 +256,11 @@ extension RecordCipher.Algorithm {
     /// What a sealed record is longer than what is in it, in bytes, beside its header.
     var overhead: Int { explicitNonceLength + tagLength }
 
-    /// How many blocks of 16 bytes one key may seal, in and beside the messages; nil where the sequence numbers end before.
+    /// How many blocks of 16 bytes one key may seal, in and beside the messages; nil where the sequence numbers end
+    /// before.
     ///
-    /// RFC 9147 §4.5.3 counts records of 2^14 bytes: 2^24.5 for GCM, 2^23 for CCM. What its bounds are about is blocks (RFC 9147
-    /// appendix B), so small records count for less.
+    /// RFC 9147 §4.5.3 counts records of 2^14 bytes: 2^24.5 for GCM, 2^23 for CCM. What its bounds are about is blocks
+    /// (RFC 9147 appendix B), so small records count for less.
     var sealedBlockLimit: UInt64? {
         switch self {
         case .aes128GCM, .aes256GCM: 24_296_004_000
@@ -267,8 +271,8 @@ extension RecordCipher.Algorithm {
 
     /// How many records may fail to open with one key (RFC 9147 §4.5.3): 2^36, and 2^23.5 for CCM.
     ///
-    /// For the short tags of CCM8 RFC 9147 has 2^7, which would let any stranger end an association with 128 datagrams; DTLS 1.2 knows no
-    /// such limit, and here they have that of CCM.
+    /// For the short tags of CCM8 RFC 9147 has 2^7, which would let any stranger end an association with 128 datagrams;
+    /// DTLS 1.2 knows no such limit, and here they have that of CCM.
     var forgeryLimit: UInt64 {
         switch self {
         case .aes128GCM, .aes256GCM, .chaCha20Poly1305: 1 << 36

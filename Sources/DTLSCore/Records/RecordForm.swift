@@ -1,7 +1,7 @@
 /// How a sealed record of DTLS 1.2 is laid out:
 ///
-///     type, version, epoch, number, length, [explicit nonce], ciphertext, tag                 (RFC 5246 §6.2.3.3, RFC 6347 §4.1)
-///     25,   version, epoch, number, Connection ID, length, [explicit nonce], ciphertext, tag  (RFC 9146 §4)
+///     type, version, epoch, number, length, [explicit nonce], ciphertext, tag                 (RFC 5246 §6.2.3.3, RFC
+///     6347 §4.1) 25,   version, epoch, number, Connection ID, length, [explicit nonce], ciphertext, tag  (RFC 9146 §4)
 ///
 /// In the second form the ciphertext is of the content, its type and zeros.
 struct RecordForm {

@@ -21,7 +21,8 @@ enum HandshakeType {
     static let helloRequest: UInt8 = 0
 }
 
-/// The 13 bytes before each record of DTLS 1.2 (RFC 6347 §4.1), and the Connection ID in them, if there is one (RFC 9146 §4).
+/// The 13 bytes before each record of DTLS 1.2 (RFC 6347 §4.1), and the Connection ID in them, if there is one (RFC
+/// 9146 §4).
 struct RecordHeader {
     static let size = 13
 
@@ -40,10 +41,11 @@ struct RecordHeader {
     /// Whether the record holds messages of a handshake that everybody can read.
     var isClearHandshake: Bool { contentType == ContentType.handshake && epoch == 0 }
 
-    /// Reads the header at `offset`; `nil` when the bytes are too few, of another protocol, or fewer than the header claims.
+    /// Reads the header at `offset`; `nil` when the bytes are too few, of another protocol, or fewer than the header
+    /// claims.
     ///
-    /// - Parameter expectedIDLength: How many bytes Connection IDs have in what comes this way, since no record says so itself. 0: there are
-    ///   none, and a record with one cannot be read.
+    /// - Parameter expectedIDLength: How many bytes Connection IDs have in what comes this way, since no record says so
+    ///   itself. 0: there are none, and a record with one cannot be read.
     init?(_ datagram: UnsafeRawBufferPointer, at offset: Int, expectedIDLength: Int = 0) {
         guard offset >= 0, datagram.count - offset >= Self.size else { return nil }
         // Every version of DTLS starts with 0xFE.

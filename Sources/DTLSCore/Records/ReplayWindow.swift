@@ -8,8 +8,8 @@ struct ReplayWindow {
     /// The highest number that has come, and one more; 0 when none has.
     private(set) var next: UInt64 = 0
 
-    // Of the number n, bit n % 64: in `recent` where the window is one word, else in `words`, of which there is one more than the window has, so
-    // that a new one can be begun while all of the window is kept (RFC 6479).
+    // Of the number n, bit n % 64: in `recent` where the window is one word, else in `words`, of which there is one
+    // more than the window has, so that a new one can be begun while all of the window is kept (RFC 6479).
     private var recent: UInt64 = 0
     private var words: [UInt64] = []
 

@@ -8,11 +8,12 @@ import COpenSSL
     import Darwin
 #endif
 
-/// A session that a client may resume later: the handshake is shorter, and neither certificates nor keys are computed again.
+/// A session that a client may resume later: the handshake is shorter, and neither certificates nor keys are computed
+/// again.
 ///
-/// It holds the session's secret, and whoever has it can pose as this client until it expires: keep ``bytes`` as you keep a key, encrypted
-/// where that matters. It is good only for contexts that demand the same of the server, for the same server name and with the same credentials;
-/// with others the client makes a full handshake.
+/// It holds the session's secret, and whoever has it can pose as this client until it expires: keep ``bytes`` as you
+/// keep a key, encrypted where that matters. It is good only for contexts that demand the same of the server, for the
+/// same server name and with the same credentials; with others the client makes a full handshake.
 public struct DtlsSession: Sendable, CustomStringConvertible {
     /// Until when it may be resumed, in seconds since 1970.
     public let expiresAt: Int64
@@ -115,7 +116,8 @@ public struct DtlsResumption: Sendable {
     }
 
     /// Sessions live in a store of the application, by ID (RFC 5246 §7.4.1.2): the engine raises
-    /// ``DtlsEvent/sessionEstablished(_:)`` when there is one to keep, and ``DtlsEvent/helloReceived(_:)`` when a client offers one.
+    /// ``DtlsEvent/sessionEstablished(_:)`` when there is one to keep, and ``DtlsEvent/helloReceived(_:)`` when a
+    /// client offers one.
     ///
     /// - Parameter lifetime: How long a session is good: one second to one week. Default: two hours.
     public static func store(lifetime: Duration = .seconds(7_200)) -> DtlsResumption {

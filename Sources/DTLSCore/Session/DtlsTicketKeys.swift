@@ -1,10 +1,11 @@
 import COpenSSL
 
-/// The keys of session tickets (RFC 5077), which a server gives to clients so that they resume without a full handshake.
+/// The keys of session tickets (RFC 5077), which a server gives to clients so that they resume without a full
+/// handshake.
 ///
-/// Hosts behind one load balancer that share the same secrets resume each other's clients. The first secret seals new tickets, all of
-/// them open old ones. Whoever knows a secret can read the traffic of every session whose ticket it sealed, so change it often
-/// (hours, not weeks) and keep the previous one for as long as tickets live.
+/// Hosts behind one load balancer that share the same secrets resume each other's clients. The first secret seals new
+/// tickets, all of them open old ones. Whoever knows a secret can read the traffic of every session whose ticket it
+/// sealed, so change it often (hours, not weeks) and keep the previous one for as long as tickets live.
 ///
 /// Everything may be called from any thread.
 public final class DtlsTicketKeys: Sendable {
@@ -22,7 +23,8 @@ public final class DtlsTicketKeys: Sendable {
         var rotatesAt: ContinuousClock.Instant
     }
 
-    /// Makes keys of this process's own: random, replaced every `rotationInterval`, the previous one kept for as long again.
+    /// Makes keys of this process's own: random, replaced every `rotationInterval`, the previous one kept for as long
+    /// again.
     ///
     /// - Parameter rotationInterval: One minute to one week. Default: one hour.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for an interval out of its range,

@@ -1,5 +1,5 @@
-/// What a session stands for beside its secret: the demands that were met when it was made. A context with other demands must not
-/// resume it.
+/// What a session stands for beside its secret: the demands that were met when it was made. A context with other
+/// demands must not resume it.
 enum SessionFingerprint {
     /// 32 bytes, OpenSSL's limit for a session ID context. Hosts with the same settings have the same.
     static func ofServer(_ settings: DtlsServerSettings, _ configuration: DtlsConfiguration) -> [UInt8] {
