@@ -49,6 +49,7 @@ extension Association {
     /// Sends what an engine has to send. With the association's lock held.
     func transmit(_ engine: DtlsEngine, _ state: inout State, _ sendFailure: (DtlsError) -> Void) {
         let local = state.local
+        let peer = state.peer
         let isFirst = !state.hasSent
         var hasSent = false
         var dropped = 0

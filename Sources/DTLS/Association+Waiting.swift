@@ -58,4 +58,19 @@ extension Association {
             self.state.withLock { $0.closers.remove(id) }?.resume(returning: nil)
         }
     }
+
+    /// Waits until the peer is elsewhere; `nil` at the end, and when the task was cancelled before.
+    func waitUntilPeer(isNotAt address: DtlsAddress) async -> DtlsAddress? {
+        let id = state.withLock { $0.movers.makeID() }
+        return await waitInLine { continuation in
+            state.withLock { state -> DtlsAddress?? in
+                if state.closeReason != nil || Task.isCancelled { return .some(nil) }
+                if state.peer != address { return state.peer }
+                state.movers.add(id, continuation)
+                return nil
+            }
+        } withdraw: {
+            self.state.withLock { $0.movers.remove(id) }?.resume(returning: nil)
+        }
+    }
 }

@@ -14,6 +14,9 @@ protocol AssociationOwner: AnyObject, Sendable {
     /// The handshake is finished.
     func associationOpened(_ association: Association)
 
+    /// The peer is at another address than before.
+    func associationMoved(_ association: Association, from former: DtlsAddress)
+
     /// The association has ended; it is to be forgotten.
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason)
 }
@@ -32,13 +35,14 @@ enum AssociationQuestion: Sendable {
 /// sequence numbers, whichever tasks send them. What leaves stands in `Association+Sending.swift`, what waits in
 /// `Association+Waiting.swift`, what a client does when its server falls silent in `Association+Renewal.swift`.
 final class Association: Sendable {
-    let peer: DtlsAddress
     let owner: any AssociationOwner
     let clientHello: DtlsClientHello?
     /// What tells a client's second connect to the same peer apart from another one.
     let target: ConnectTarget?
     /// A server's context, which may have been replaced since.
     let serverContext: DtlsServerContext?
+    /// What a server's client is to put into its records, if it knows how.
+    let connectionID: [UInt8]?
     /// How long it may be silent in both directions before it is closed.
     private let idleTimeout: Duration?
     /// How a client begins anew when its server has fallen silent.
@@ -52,6 +56,8 @@ final class Association: Sendable {
     let state: Lock<State>
 
     struct State: ~Copyable {
+        /// Where the peer was last heard of.
+        var peer: DtlsAddress
         // Nil once the association has ended, which frees what OpenSSL keeps for it.
         var engine: DtlsEngine?
         /// What takes the engine's place once its handshake is finished, because the server has fallen silent.
@@ -69,11 +75,15 @@ final class Association: Sendable {
         var past = DtlsStatistics()
         var sendFailures = 0
         var sendsDropped = 0
+        /// How often the peer has changed its address.
+        var moves = 0
         var inbox: Inbox
         /// When the last authentic payload came, or the last one went.
         var lastActivity: ContinuousClock.Instant
         var openers = Waiters<Result<Void, DtlsError>>()
         var closers = Waiters<DtlsCloseReason?>()
+        /// Those who wait for the peer to be elsewhere.
+        var movers = Waiters<DtlsAddress?>()
         var scheduledDeadline: ContinuousClock.Instant?
         weak var handle: DtlsConnection?
         /// Connects under way and connections that someone holds. When the last one goes, the association is closed.
@@ -99,6 +109,9 @@ final class Association: Sendable {
         var deliveries: [Inbox.Delivery] = []
         var openers: [CheckedContinuation<Result<Void, DtlsError>, Never>] = []
         var closers: [CheckedContinuation<DtlsCloseReason?, Never>] = []
+        /// Where the peer was before.
+        var movedFrom: DtlsAddress?
+        var movers: [CheckedContinuation<DtlsAddress?, Never>] = []
 
         /// Adds what came of a second input under the same lock.
         mutating func merge(_ other: Effects) {
@@ -113,6 +126,8 @@ final class Association: Sendable {
             deliveries += other.deliveries
             openers += other.openers
             closers += other.closers
+            movedFrom = movedFrom ?? other.movedFrom
+            movers += other.movers
         }
     }
 
@@ -124,18 +139,21 @@ final class Association: Sendable {
         clientHello: DtlsClientHello? = nil,
         serverContext: DtlsServerContext? = nil,
         target: ConnectTarget? = nil,
+        connectionID: [UInt8]? = nil,
         queue: DtlsQueueLimits = DtlsQueueLimits(),
         idleTimeout: Duration? = nil,
         renewal: Renewal? = nil
     ) {
-        self.peer = peer
         self.owner = owner
         self.clientHello = clientHello
         self.target = target
         self.serverContext = serverContext
+        self.connectionID = connectionID
         self.idleTimeout = idleTimeout
         self.renewal = renewal
-        state = Lock(State(engine: engine, inbox: Inbox(limits: queue), lastActivity: .now, local: local))
+        state = Lock(
+            State(peer: peer, engine: engine, inbox: Inbox(limits: queue), lastActivity: .now, local: local)
+        )
     }
 
     // MARK: Inputs
@@ -144,26 +162,52 @@ final class Association: Sendable {
         input { $0.start() }
     }
 
-    /// - Parameter local: The address of this machine that the datagram was sent to, if the system tells.
-    func receive(_ datagram: UnsafeRawBufferPointer, to local: DtlsAddress? = nil, now: ContinuousClock.Instant) {
+    /// - Parameters:
+    ///   - source: Where the datagram came from.
+    ///   - local: The address of this machine that the datagram was sent to, if the system tells.
+    func receive(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        to local: DtlsAddress? = nil,
+        now: ContinuousClock.Instant
+    ) {
         let effects = state.withLock { state in
-            let before = (state.engine?.isOpen, state.engine?.statistics.payloadsReceived)
             let hasSuccessor = state.successor != nil
-            var effects = collect(&state) { $0.receive(datagram, now: now) }
+            var receipt = DtlsReceipt.unknown
+            var former: DtlsAddress?
+            var effects = collect(&state, before: { state in former = self.follow(source, local, receipt, &state) }) {
+                receipt = $0.receive(datagram, now: now)
+            }
+            if let former {
+                effects.movedFrom = former
+                effects.movers += state.movers.removeAll()
+            }
             // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
             if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
-            // Only what is authentic moves it: anybody can send a datagram in the peer's name to another of the
-            // addresses.
-            if let local, local != state.local, let engine = state.engine, engine.isOpen,
-                before != (true, engine.statistics.payloadsReceived)
-            {
-                // A capture goes on under the name that it began with, or its readers would take it for another
-                // conversation.
-                state.local = local
-            }
             return effects
         }
         carryOut(effects)
+    }
+
+    /// Takes note of where the peer is, and at which address of this machine it was heard. Returns where it was if it has
+    /// moved.
+    ///
+    /// Only what is authentic counts: anybody can send a datagram in the peer's name to another of the addresses. And to
+    /// another address of the peer only what is newer than all before, or a copy that somebody sends later would lead
+    /// away from it (RFC 9146 §6).
+    private func follow(
+        _ source: DtlsAddress,
+        _ local: DtlsAddress?,
+        _ receipt: DtlsReceipt,
+        _ state: inout State
+    ) -> DtlsAddress? {
+        guard receipt >= .authentic, state.engine?.isOpen == true else { return nil }
+        // A capture goes on under the name that it began with, or its readers would take it for another conversation.
+        if let local { state.local = local }
+        guard source != state.peer, receipt == .newest else { return nil }
+        defer { state.peer = source }
+        state.moves += 1
+        return state.peer
     }
 
     func handleTimeout(now: ContinuousClock.Instant) {
@@ -219,14 +263,19 @@ final class Association: Sendable {
     }
 
     /// Runs one input and follows the engine's contract: outbound datagrams, then events, then the deadline.
+    ///
+    /// - Parameter before: What to do between the input and the first of them.
     func collect(
         _ state: inout State,
         sendFailure: (DtlsError) -> Void = { _ in },
+        before: (inout State) -> Void = { _ in },
         _ body: (DtlsEngine) -> Void
     ) -> Effects {
         var effects = Effects()
         guard let engine = state.engine else { return effects }
         body(engine)
+        // What the input brought about leaves for where the peer is now.
+        before(&state)
         transmit(engine, &state, sendFailure)
         while let event = engine.nextEvent() {
             switch event {
@@ -259,6 +308,7 @@ final class Association: Sendable {
                 effects.deliveries += state.inbox.finish(reason)
                 effects.openers += state.openers.removeAll()
                 effects.closers = state.closers.removeAll()
+                effects.movers += state.movers.removeAll()
             }
         }
         if state.closeReason != nil {
@@ -271,6 +321,19 @@ final class Association: Sendable {
         }
         if engine.isOpen { state.maximumPayloadSize = engine.maximumPayloadSize }
         return effects
+    }
+
+    /// Takes its deadline to the owner's new loop.
+    func loopReplaced() {
+        let effects = state.withLock { state in
+            var effects = Effects()
+            state.scheduledDeadline = nil
+            state.local = nil
+            let deadlines = [state.engine?.nextDeadline, state.successor?.nextDeadline, silenceDeadline(state)]
+            schedule(deadlines.compactMap { $0 }.min(), &state, &effects)
+            return effects
+        }
+        carryOut(effects)
     }
 
     func schedule(_ deadline: ContinuousClock.Instant?, _ state: inout State, _ effects: inout Effects) {
@@ -294,6 +357,8 @@ final class Association: Sendable {
         for session in effects.sessions { owner.association(self, established: session) }
         if effects.hasOpened { owner.associationOpened(self) }
         for delivery in effects.deliveries { delivery.carryOut() }
+        if let former = effects.movedFrom { owner.associationMoved(self, from: former) }
+        for mover in effects.movers { mover.resume(returning: effects.closeReason == nil ? peer : nil) }
         if let reason = effects.closeReason {
             owner.associationClosed(self, reason)
             for closer in effects.closers { closer.resume(returning: reason) }
@@ -323,6 +388,7 @@ final class Association: Sendable {
     }
 
     var closeReason: DtlsCloseReason? { state.withLock { $0.closeReason } }
+    var peer: DtlsAddress { state.withLock { $0.peer } }
     var localAddress: DtlsAddress { state.withLock { $0.local } ?? owner.loop.socket.localAddress }
     var negotiated: DtlsNegotiated? { state.withLock { $0.negotiated } }
     var maximumPayloadSize: Int { state.withLock { $0.maximumPayloadSize } }
@@ -338,6 +404,7 @@ final class Association: Sendable {
             statistics.drops[.receiveQueueFull] = state.inbox.dropped
             statistics.drops[.sendQueueFull] = state.sendsDropped
             statistics.sendFailures = state.sendFailures
+            statistics.peerMoves = state.moves
             statistics.mostQueuedPayloads = state.inbox.highWater
             if state.closeReason == nil {
                 if state.negotiated == nil {

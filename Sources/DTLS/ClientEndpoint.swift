@@ -12,12 +12,13 @@ struct ConnectTarget: Sendable {
 
 /// The inside of a ``DtlsClient``: one socket and its associations by peer.
 final class ClientEndpoint: AssociationOwner {
-    let loop: SocketLoop
     let logger: Logger?
     private let state = Lock(State())
+    private let currentLoop: Lock<SocketLoop>
 
     private struct State {
         var associations: [DtlsAddress: Association] = [:]
+        var identities = ConnectionIDTable<Association>()
         var closeError: DtlsError?
         var counters = EndpointCounters()
     }
@@ -26,9 +27,32 @@ final class ClientEndpoint: AssociationOwner {
 
     init(socket: UDPSocket, queue: DtlsQueueLimits, logger: Logger?) {
         self.queue = queue
-        loop = SocketLoop(socket: socket, label: "swift-dtls.client")
+        let loop = SocketLoop(socket: socket, label: "swift-dtls.client")
+        currentLoop = Lock(loop)
         self.logger = logger
         loop.start(self)
+    }
+
+    /// The socket in use, which ``rebind(_:)`` changes.
+    var loop: SocketLoop { currentLoop.withLock { $0 } }
+
+    /// Goes on with another socket. What is on its way to the former one is lost.
+    func rebind(_ socket: UDPSocket) throws(DtlsError) {
+        let loop = SocketLoop(socket: socket, label: "swift-dtls.client")
+        let associations = try state.withLock { state throws(DtlsError) -> [Association] in
+            if let error = state.closeError { throw error }
+            return Array(state.associations.values)
+        }
+        let former = currentLoop.withLock { current in
+            defer { current = loop }
+            return current
+        }
+        loop.start(self)
+        // It had the deadlines, and tasks that wait for room in it go on when it ends.
+        for association in associations { association.loopReplaced() }
+        former.shutDown()
+        // A close that came meanwhile may have ended the former one alone.
+        if state.withLock({ $0.closeError != nil }) { loop.shutDown() }
     }
 
     /// Joins the association with `peer`, or begins one. It is held for the caller, who releases it.
@@ -140,19 +164,33 @@ final class ClientEndpoint: AssociationOwner {
     func association(_ association: Association, established session: DtlsStoredSession) {}
 
     func associationOpened(_ association: Association) {
+        if let id = association.negotiated?.connectionIDs?.own {
+            state.withLock { $0.identities.insert(association, for: id) }
+        }
         logger?.debug(
             "handshake finished",
             metadata: ["peer": "\(association.peer)", "suite": "\(association.negotiated?.cipherSuite.name ?? "")"]
         )
     }
 
+    func associationMoved(_ association: Association, from former: DtlsAddress) {
+        let address = association.peer
+        state.withLock { state in
+            guard state.associations[former] === association, state.associations[address] == nil else { return }
+            state.associations[former] = nil
+            state.associations[address] = association
+        }
+        logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])
+    }
+
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
         let statistics = association.statistics
+        let peer = association.peer
+        let id = association.negotiated?.connectionIDs?.own
         state.withLock { state in
             state.counters.associationEnded(statistics, reason)
-            if state.associations[association.peer] === association {
-                state.associations[association.peer] = nil
-            }
+            if state.associations[peer] === association { state.associations[peer] = nil }
+            if let id { state.identities.remove(association, for: id) }
         }
         logger?.debug("connection ended", metadata: ["peer": "\(association.peer)", "reason": "\(reason)"])
     }
@@ -166,13 +204,13 @@ extension ClientEndpoint: SocketLoopHandler {
         now: ContinuousClock.Instant
     ) {
         let association = state.withLock { state -> Association? in
-            let association = state.associations[source]
+            let association = state.identities.owner(of: datagram) ?? state.associations[source]
             state.counters.received(datagram.count)
             // Nobody here has asked that peer for anything.
             if association == nil { state.counters.dropped(.unknownPeer) }
             return association
         }
-        association?.receive(datagram, to: local, now: now)
+        association?.receive(datagram, from: source, to: local, now: now)
     }
 
     func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {

@@ -46,8 +46,22 @@ public final class DtlsConnection: Sendable {
     /// Why it has ended; `nil` while it has not.
     public var closeReason: DtlsCloseReason? { association.closeReason }
 
-    /// The peer's address.
+    /// The address at which the peer is, as far as the newest authentic datagram shows.
+    ///
+    /// It changes only where the handshake has negotiated a Connection ID for this side (``DtlsNegotiated/connectionIDs``):
+    /// then the peer may go to another address or port, and datagrams follow it. See ``peerAddress(otherThan:)``.
     public var peerAddress: DtlsAddress { association.peer }
+
+    /// Waits until the peer is at another address than `address`, and returns it; `nil` at the end of the connection, and
+    /// when the task was cancelled.
+    ///
+    /// ```swift
+    /// var address = connection.peerAddress
+    /// while let next = await connection.peerAddress(otherThan: address) { address = next }
+    /// ```
+    public func peerAddress(otherThan address: DtlsAddress) async -> DtlsAddress? {
+        await association.waitUntilPeer(isNotAt: address)
+    }
 
     /// The address of this machine at which the newest authentic datagram of the peer came in, and from which datagrams
     /// to it leave.

@@ -57,6 +57,11 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// Datagrams that the system refused to send.
     public var sendFailures = 0
 
+    // MARK: Addresses
+
+    /// How often a peer was found at another address than before (RFC 9146 §6).
+    public var peerMoves = 0
+
     // MARK: Connections of a server or client, now
 
     /// Handshakes that are under way.
@@ -118,6 +123,7 @@ public struct DtlsStatistics: Sendable, Hashable {
         cookiesSent += other.cookiesSent
         drops.add(other.drops)
         sendFailures += other.sendFailures
+        peerMoves += other.peerMoves
         connectionsHandshaking += other.connectionsHandshaking
         connectionsOpen += other.connectionsOpen
         connectionsEvicted += other.connectionsEvicted

@@ -1,7 +1,8 @@
-/// The associations of a server by the address of their peer.
+/// The associations of a server by the address of their peer, and by their Connection ID where they have one.
 ///
-/// A peer has one association, and for a while two when it starts anew from the same address: the one before serves
-/// until the new one's handshake is finished (RFC 6347 §4.2.8).
+/// At an address there is one association, and for a while two when a peer starts anew from the same address: the one
+/// before serves until the new one's handshake is finished (RFC 6347 §4.2.8). One that has moved to an address at which
+/// another one is has no place there: it is found by its ID alone, so that nobody can take another one's address away.
 struct ConnectionTable<Value: AnyObject> {
     struct Entry {
         /// What serves, or is on its way to.
@@ -11,22 +12,44 @@ struct ConnectionTable<Value: AnyObject> {
     }
 
     private var entries: [DtlsAddress: Entry] = [:]
+    private var identities = ConnectionIDTable<Value>()
+    /// Those that have no place at their peer's address.
+    private var displaced: [ObjectIdentifier: Value] = [:]
 
-    var count: Int { entries.count }
+    /// How many there are, candidates not counted.
+    var count: Int { entries.count + displaced.count }
 
     subscript(peer: DtlsAddress) -> Entry? { entries[peer] }
 
+    /// Whose record a datagram begins with, if it begins with a Connection ID.
+    func owner(ofConnectionIDIn datagram: UnsafeRawBufferPointer) -> Value? { identities.owner(of: datagram) }
+
+    /// Whether a Connection ID is in use.
+    func contains(connectionID id: [UInt8]) -> Bool { identities.contains(id) }
+
     /// Whether it is there, as what serves or as what will.
     func contains(_ value: Value, for peer: DtlsAddress) -> Bool {
-        guard let entry = entries[peer] else { return false }
-        return entry.current === value || entry.candidate === value
+        if let entry = entries[peer], entry.current === value || entry.candidate === value { return true }
+        return displaced[ObjectIdentifier(value)] != nil
     }
 
     /// Every association, candidates included.
-    var all: [Value] { entries.values.flatMap { [$0.current] + ($0.candidate.map { [$0] } ?? []) } }
+    var all: [Value] {
+        entries.values.flatMap { [$0.current] + ($0.candidate.map { [$0] } ?? []) } + displaced.values
+    }
 
     mutating func insert(_ value: Value, for peer: DtlsAddress) {
         entries[peer] = Entry(current: value, candidate: nil)
+    }
+
+    /// Lets an association be found by its Connection ID.
+    mutating func insert(_ value: Value, connectionID id: [UInt8]) {
+        identities.insert(value, for: id)
+    }
+
+    /// Forgets an ID, because the peer does not use it or the association has ended.
+    mutating func remove(_ value: Value, connectionID id: [UInt8]) {
+        identities.remove(value, for: id)
     }
 
     /// Sets the candidate and returns the one it displaces.
@@ -43,8 +66,20 @@ struct ConnectionTable<Value: AnyObject> {
         return entry.current
     }
 
+    /// Follows an association to another address of its peer.
+    mutating func move(_ value: Value, from old: DtlsAddress, to new: DtlsAddress) {
+        guard contains(value, for: old) else { return }
+        remove(value, for: old)
+        if entries[new] == nil {
+            entries[new] = Entry(current: value, candidate: nil)
+        } else {
+            displaced[ObjectIdentifier(value)] = value
+        }
+    }
+
     /// Forgets an association, if it is still there.
     mutating func remove(_ value: Value, for peer: DtlsAddress) {
+        displaced[ObjectIdentifier(value)] = nil
         guard let entry = entries[peer] else { return }
         if entry.candidate === value {
             entries[peer]?.candidate = nil

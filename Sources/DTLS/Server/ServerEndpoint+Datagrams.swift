@@ -32,8 +32,8 @@ extension ServerEndpoint: SocketLoopHandler {
         case .drop, .greet:
             break
         case .deliver(let association, let other):
-            association.receive(datagram, to: local, now: now)
-            other?.receive(datagram, to: local, now: now)
+            association.receive(datagram, from: source, to: local, now: now)
+            other?.receive(datagram, from: source, to: local, now: now)
         case .reply(let reply, let capture, let hasCookie):
             reply.withUnsafeBytes { bytes in
                 // What is lost comes again with the next hello.
@@ -65,6 +65,8 @@ extension ServerEndpoint: SocketLoopHandler {
         state.withLock { state -> Route in
             guard !state.isClosed else { return .drop }
             state.counters.received(datagram.count)
+            // Before the address: another peer may have been there before.
+            if let owner = state.table.owner(ofConnectionIDIn: datagram) { return .deliver(owner, also: nil) }
             let entry = state.table[source]
             if DtlsHelloGate.startsWithClientHello(datagram.bytes) { return .greet(isKnown: entry != nil) }
             if let entry { return .deliver(entry.current, also: entry.candidate) }
@@ -132,7 +134,7 @@ extension ServerEndpoint: SocketLoopHandler {
     ) {
         let association: Association
         do throws(DtlsError) {
-            let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
+            let engine = try makeEngine(context, hello, source)
             engine.flow = (name(local), source.endpointName)
             association = Association(
                 engine: engine,
@@ -141,6 +143,7 @@ extension ServerEndpoint: SocketLoopHandler {
                 owner: self,
                 clientHello: hello,
                 serverContext: context,
+                connectionID: engine.ownConnectionID,
                 queue: limits.queue,
                 idleTimeout: limits.idleTimeout
             )
@@ -164,12 +167,34 @@ extension ServerEndpoint: SocketLoopHandler {
             case .some:
                 displaced = state.table.setCandidate(association, for: source)
             }
+            if let id = association.connectionID { state.table.insert(association, connectionID: id) }
             state.counters.connections(state.table.count, handshakes: state.admission.count)
             return true
         }
         displaced?.abandon()
         evicted?.close(as: .evicted)
         if isAdmitted { association.start() }
+    }
+
+    /// Makes an engine whose Connection ID no other association has.
+    private func makeEngine(
+        _ context: DtlsServerContext,
+        _ hello: DtlsClientHello,
+        _ source: DtlsAddress
+    ) throws(DtlsError) -> sending DtlsEngine {
+        // Only this queue lets anybody in, so that an ID that is free now still is when it is taken.
+        for _ in 0..<8 {
+            let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
+            guard let id = engine.ownConnectionID, state.withLock({ $0.table.contains(connectionID: id) }) else {
+                return engine
+            }
+        }
+        throw DtlsError(
+            .invalidConfiguration,
+            phase: .handshake,
+            "each of the Connection IDs that were made is in use",
+            hint: "make them longer, or more different"
+        )
     }
 
     /// This side as captures show it.

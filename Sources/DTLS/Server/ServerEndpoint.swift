@@ -177,11 +177,16 @@ final class ServerEndpoint: AssociationOwner {
     func associationOpened(_ association: Association) {
         var replaced: Association?
         var evicted: Association?
+        let peer = association.peer
+        let usesConnectionID = association.negotiated?.connectionIDs.map { !$0.own.isEmpty } ?? false
         let isThere = state.withLock { state -> Bool in
             state.admission.handshakeEnded(association)
             // It may have been closed between its last datagram and here.
-            guard state.table.contains(association, for: association.peer) else { return false }
-            replaced = state.table.promote(association, for: association.peer)
+            guard state.table.contains(association, for: peer) else { return false }
+            replaced = state.table.promote(association, for: peer)
+            if let id = association.connectionID, !usesConnectionID {
+                state.table.remove(association, connectionID: id)
+            }
             if let replaced { state.silence.remove(replaced) }
             // Only who has proved who he is takes the place of another.
             if state.silence.count >= limits.connections {
@@ -205,12 +210,20 @@ final class ServerEndpoint: AssociationOwner {
         }
     }
 
+    func associationMoved(_ association: Association, from former: DtlsAddress) {
+        let address = association.peer
+        state.withLock { $0.table.move(association, from: former, to: address) }
+        logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])
+    }
+
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
         let statistics = association.statistics
+        let peer = association.peer
         let drainers = state.withLock { state -> [CheckedContinuation<Bool, Never>] in
             state.admission.handshakeEnded(association)
             state.silence.remove(association)
-            state.table.remove(association, for: association.peer)
+            state.table.remove(association, for: peer)
+            if let id = association.connectionID { state.table.remove(association, connectionID: id) }
             state.counters.associationEnded(statistics, reason)
             // The alert alone: nothing but the hello was the reason.
             if case .failed(let error) = reason, let alert = error.alertSent, statistics.datagramsSent == 1,

@@ -230,6 +230,18 @@ public final class DtlsEngine {
     /// finished.
     public var maximumPayloadSize: Int { life.maximumPayloadSize }
 
+    /// The Connection ID that the peer is to put into its records, or would be if it knew how; empty or `nil` when there
+    /// is none.
+    package var ownConnectionID: [UInt8]? {
+        guard let attached else { return negotiated?.connectionIDs?.own }
+        return attached.callbacks.ownConnectionID
+    }
+
+    /// Whether a datagram begins with a record that carries a Connection ID.
+    package static func startsWithConnectionID(_ datagram: UnsafeRawBufferPointer) -> Bool {
+        datagram.count > RecordHeader.size && datagram[0] == ContentType.connectionID && datagram[1] == 0xFE
+    }
+
     /// Whether the association has left OpenSSL's `SSL` (``DtlsRecordLayer/detached``).
     package var isDetached: Bool { attached == nil }
 

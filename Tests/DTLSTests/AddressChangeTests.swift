@@ -1,0 +1,266 @@
+import DTLSCore
+import XCTest
+
+@testable import DTLS
+
+/// Peers that go to another address, and associations that follow them (RFC 9146 §6).
+final class AddressChangeTests: XCTestCase {
+    private static func rebind(_ client: DtlsClient) async throws {
+        let before = client.localAddress
+        try await client.rebind(host: "127.0.0.1")
+        XCTAssertNotEqual(client.localAddress, before)
+    }
+
+    /// A client goes to another port, again and again; nothing is lost, and both sides go on at once.
+    func testAClientThatGoesToOtherPorts() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let (near, far) = (loopback.near, loopback.far)
+            XCTAssertEqual(near.negotiated.connectionIDs?.peer.count, 8, "there is no Connection ID by default")
+            for round in 1...5 {
+                try await Self.rebind(loopback.client)
+                XCTAssertEqual(near.localAddress, loopback.client.localAddress)
+                for number in 0..<20 { try await near.expectArrival(at: far, "\(round) \(number)") }
+                XCTAssertEqual(far.peerAddress, loopback.client.localAddress)
+                for number in 0..<20 { try await far.expectArrival(at: near, "back \(round) \(number)") }
+                XCTAssertEqual(loopback.server.statistics.peerMoves, round)
+                XCTAssertEqual(far.statistics.peerMoves, round)
+            }
+            XCTAssertEqual(loopback.server.statistics.drops[.unknownPeer], 0)
+            near.close()
+            let reason = await far.waitUntilClosed()
+            XCTAssertEqual(reason, .closedByPeer)
+            try await eventually("the table is empty") { loopback.server.statistics.connectionsOpen == 0 }
+            await loopback.close()
+        }
+    }
+
+    /// Whoever waits for it is told where the peer is, and that it is over.
+    func testAConnectionTellsWhereThePeerIs() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let far = loopback.far
+            let first = far.peerAddress
+            let waiting = Task { await far.peerAddress(otherThan: first) }
+            let cancelled = Task { await far.peerAddress(otherThan: first) }
+            cancelled.cancel()
+            let none = await cancelled.value
+            XCTAssertNil(none)
+            try await Self.rebind(loopback.client)
+            try await loopback.near.expectArrival(at: far)
+            let second = await waiting.value
+            XCTAssertEqual(second, loopback.client.localAddress)
+            let known = await far.peerAddress(otherThan: first)
+            XCTAssertEqual(known, second, "it has moved already")
+            let ending = Task { await far.peerAddress(otherThan: far.peerAddress) }
+            far.close()
+            let end = await ending.value
+            XCTAssertNil(end)
+            await loopback.close()
+        }
+    }
+
+    /// A client with several servers, and with connects to come, goes on as a whole.
+    func testAllConnectionsOfAClient() async throws {
+        try await withDeadline {
+            let servers = [try await DtlsServer.onLoopback(), try await DtlsServer.onLoopback()]
+            let client = try await DtlsClient.onLoopback()
+            let context = try DtlsClientContext.preSharedKey()
+            var pairs: [(DtlsConnection, DtlsConnection)] = []
+            for server in servers {
+                pairs.append(
+                    (try await client.connect(to: server.localAddress, context: context), try await server.accept())
+                )
+            }
+            try await Self.rebind(client)
+            for (near, far) in pairs {
+                try await near.expectArrival(at: far)
+                try await far.expectArrival(at: near)
+            }
+            let third = try await DtlsServer.onLoopback()
+            let near = try await client.connect(to: third.localAddress, context: context)
+            try await near.expectArrival(at: third.accept())
+            await client.close()
+            for server in servers + [third] { await server.close() }
+        }
+    }
+
+    /// Timers go along: a client that waits for its silent server begins anew from its new port.
+    func testDeadlinesOutliveTheSocket() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(
+                .preSharedKey(nil, .make { $0.connectionIDs = .off }),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            try await loopback.near.expectArrival(at: loopback.far)
+            try await loopback.near.send("nobody answers")
+            try await Self.rebind(loopback.client)
+            let second = try await loopback.server.accept()
+            XCTAssertEqual(second.peerAddress, loopback.client.localAddress)
+            await loopback.close()
+        }
+    }
+
+    /// Without a Connection ID nobody knows who that is.
+    func testWithoutAConnectionIDThereIsNoOtherAddress() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(.preSharedKey(nil, .make { $0.connectionIDs = .off }))
+            XCTAssertNil(loopback.near.negotiated.connectionIDs)
+            let first = loopback.far.peerAddress
+            try await Self.rebind(loopback.client)
+            try await loopback.near.send("who is that")
+            try await eventually("it was dropped") { loopback.server.statistics.drops[.unknownPeer] == 1 }
+            XCTAssertEqual(loopback.far.peerAddress, first)
+            XCTAssertEqual(loopback.far.state, .open)
+            await loopback.close()
+        }
+    }
+
+    // MARK: Strangers
+
+    /// A copy from elsewhere, a late one, and a forgery move nobody; a record that the peer's own address has not brought yet does, for
+    /// as long as no newer one comes.
+    func testWhoCannotMoveAPeer() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(relayed: true)
+            let (near, far, relay) = (loopback.near, loopback.far, try loopback.relay)
+            let stranger = try RawSocket()
+            let server = loopback.server.localAddress
+            for text in ["one", "two"] { try await near.expectArrival(at: far, text) }
+            let address = far.peerAddress
+            let sent = relay.recorded(.toServer)
+            for datagram in sent { stranger.send(datagram, to: server) }
+            var forged = try XCTUnwrap(sent.last)
+            // A number ahead, and a tag that is none.
+            forged[10] = 200
+            stranger.send(forged, to: server)
+            // Held back, so that it comes late and from elsewhere.
+            relay.rule { _ in [] }
+            try await near.send("late")
+            relay.passEverything()
+            try await near.send("newest")
+            let newest = try await far.receiveText()
+            XCTAssertEqual(newest, "newest")
+            let all = relay.recorded(.toServer)
+            stranger.send(all[all.count - 2], to: server)
+            let late = try await far.receiveText()
+            XCTAssertEqual(late, "late", "it is authentic all the same")
+            XCTAssertEqual(far.peerAddress, address)
+            XCTAssertEqual(far.statistics.peerMoves, 0)
+            // On the path, somebody who is faster moves it, until the peer says more.
+            relay.rule { _ in [] }
+            try await near.send("taken")
+            stranger.send(try XCTUnwrap(relay.recorded(.toServer).last), to: server)
+            let taken = try await far.receiveText()
+            XCTAssertEqual(taken, "taken")
+            XCTAssertEqual(far.peerAddress, stranger.address)
+            relay.passEverything()
+            try await near.expectArrival(at: far, "back")
+            XCTAssertEqual(far.peerAddress, address)
+            try await far.expectArrival(at: near)
+            await loopback.close()
+        }
+    }
+
+    /// Whoever moves to an address at which somebody else is takes nothing from them.
+    func testTwoAtOneAddress() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let relay = try Relay(to: server.localAddress)
+            let plain = try DtlsClientContext.preSharedKey(nil, .make { $0.connectionIDs = .off })
+            let first = try await DtlsClient.onLoopback()
+            let firstNear = try await first.connect(to: relay.address, context: plain)
+            let firstFar = try await server.accept()
+            let swallowed = Lock<(isOn: Bool, datagrams: [[UInt8]])>((false, []))
+            let kernel = RefusingKernel { datagram, _ in
+                swallowed.withLock { state in
+                    guard state.isOn else { return nil }
+                    state.datagrams.append(datagram)
+                    return .value(datagram.count)
+                }
+            }
+            let mover = try await kernel.connect(to: server.localAddress)
+            let moverFar = try await server.accept()
+            let moverAddress = moverFar.peerAddress
+            // The mover's datagram comes from where the first one is.
+            swallowed.withLock { $0.isOn = true }
+            try await mover.send("from the first one's address")
+            swallowed.withLock { $0.isOn = false }
+            relay.inject(try XCTUnwrap(swallowed.withLock { $0.datagrams.last }), .toServer)
+            let text = try await moverFar.receiveText()
+            XCTAssertEqual(text, "from the first one's address")
+            XCTAssertEqual(moverFar.peerAddress, relay.addressAtServer)
+            XCTAssertEqual(firstFar.peerAddress, relay.addressAtServer)
+            try await firstNear.expectArrival(at: firstFar, "still mine")
+            try await firstFar.expectArrival(at: firstNear, "still yours")
+            XCTAssertEqual(server.statistics.connectionsOpen, 2)
+            try await mover.expectArrival(at: moverFar)
+            XCTAssertEqual(moverFar.peerAddress, moverAddress)
+            for connection in [moverFar, firstFar] { connection.close() }
+            try await eventually("nobody is left") { server.statistics.connectionsOpen == 0 }
+            await first.close()
+            await server.close()
+        }
+    }
+
+    // MARK: The caller's IDs
+
+    /// IDs that a caller makes, in which a load balancer finds its server; one that is in use is made again.
+    func testIDsOfTheCaller() async throws {
+        try await withDeadline {
+            let made = Lock<[UInt8]>([])
+            // Each comes twice.
+            let ids = DtlsConnectionIDs.generated(length: 3) {
+                made.withLock { made in
+                    made.append(0)
+                    return [0xC0, 0x01, UInt8(made.count / 2)]
+                }
+            }
+            let server = try await DtlsServer.onLoopback(.preSharedKey(.make { $0.connectionIDs = ids }))
+            var seen: Set<[UInt8]> = []
+            var connections: [DtlsConnection] = []
+            for _ in 0..<4 {
+                let client = try await DtlsClient.onLoopback()
+                connections.append(try await client.connect(to: server.localAddress, context: .preSharedKey()))
+                let far = try await server.accept()
+                connections.append(far)
+                let own = try XCTUnwrap(far.negotiated.connectionIDs?.own)
+                XCTAssertEqual(own.prefix(2), [0xC0, 0x01])
+                seen.insert(own)
+                try await client.rebind(host: "127.0.0.1")
+                try await connections[connections.count - 2].expectArrival(at: far)
+            }
+            XCTAssertEqual(seen.count, 4)
+            await server.close()
+        }
+    }
+
+    /// When each ID that is made is in use, the newcomer has to wait, and nobody else suffers.
+    func testIDsThatAreAllInUse() async throws {
+        try await withDeadline {
+            let ids = DtlsConnectionIDs.generated(length: 1) { [7] }
+            let server = try await DtlsServer.onLoopback(.preSharedKey(.make { $0.connectionIDs = ids }))
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+            let far = try await server.accept()
+            let second = try await DtlsClient.onLoopback()
+            let error = await failure {
+                _ = try await second.connect(
+                    to: server.localAddress,
+                    context: .preSharedKey(),
+                    timeout: .milliseconds(300)
+                )
+            }
+            XCTAssertEqual(error?.code, .handshakeTimedOut)
+            try await near.expectArrival(at: far)
+            near.close()
+            _ = await far.waitUntilClosed()
+            try await eventually("the ID is free") { server.statistics.connectionsOpen == 0 }
+            let third = try await second.connect(to: server.localAddress, context: .preSharedKey())
+            try await third.expectArrival(at: server.accept())
+            await client.close()
+            await second.close()
+            await server.close()
+        }
+    }
+}
