@@ -34,6 +34,7 @@ extension DtlsCloseReason {
         case .replacedByPeer: "because the peer began anew"
         case .idle: "because nothing came or went for too long"
         case .evicted: "to make room for others"
+        case .handedOver: "because another process goes on with it"
         case .failed(let error): "by a failure: \(escapedForTerminal(error.description.utf8))"
         @unknown default: "for a reason of which this program is unaware"
         }

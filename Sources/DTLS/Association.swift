@@ -189,12 +189,12 @@ final class Association: Sendable {
         carryOut(effects)
     }
 
-    /// Takes note of where the peer is, and at which address of this machine it was heard. Returns where it was if it has
-    /// moved.
+    /// Takes note of where the peer is, and at which address of this machine it was heard. Returns where it was if it
+    /// has moved.
     ///
-    /// Only what is authentic counts: anybody can send a datagram in the peer's name to another of the addresses. And to
-    /// another address of the peer only what is newer than all before, or a copy that somebody sends later would lead
-    /// away from it (RFC 9146 §6).
+    /// Only what is authentic counts: anybody can send a datagram in the peer's name to another of the addresses. And
+    /// to another address of the peer only what is newer than all before, or a copy that somebody sends later would
+    /// lead away from it (RFC 9146 §6).
     private func follow(
         _ source: DtlsAddress,
         _ local: DtlsAddress?,
@@ -323,12 +323,12 @@ final class Association: Sendable {
         return effects
     }
 
-    /// Takes its deadline to the owner's new loop.
-    func loopReplaced() {
+    /// Takes its deadline to the owner's loop, which it has not been with before.
+    func reschedule(forgetsLocalAddress: Bool) {
         let effects = state.withLock { state in
             var effects = Effects()
             state.scheduledDeadline = nil
-            state.local = nil
+            if forgetsLocalAddress { state.local = nil }
             let deadlines = [state.engine?.nextDeadline, state.successor?.nextDeadline, silenceDeadline(state)]
             schedule(deadlines.compactMap { $0 }.min(), &state, &effects)
             return effects

@@ -49,7 +49,7 @@ final class ClientEndpoint: AssociationOwner {
         }
         loop.start(self)
         // It had the deadlines, and tasks that wait for room in it go on when it ends.
-        for association in associations { association.loopReplaced() }
+        for association in associations { association.reschedule(forgetsLocalAddress: true) }
         former.shutDown()
         // A close that came meanwhile may have ended the former one alone.
         if state.withLock({ $0.closeError != nil }) { loop.shutDown() }

@@ -67,10 +67,10 @@ public final class DtlsClient: Sendable {
 
     /// Goes on with another socket: from another port, another interface or another network.
     ///
-    /// Connections whose handshake has negotiated a Connection ID for the server (``DtlsNegotiated/connectionIDs``) go on,
-    /// and lose nothing but what was on its way: the server follows as soon as it gets a datagram from here, so send one.
-    /// To servers without Connection IDs, and in handshakes that are under way, this client is somebody new, whom they do
-    /// not know.
+    /// Connections whose handshake has negotiated a Connection ID for the server (``DtlsNegotiated/connectionIDs``) go
+    /// on, and lose nothing but what was on its way: the server follows as soon as it gets a datagram from here, so
+    /// send one. To servers without Connection IDs, and in handshakes that are under way, this client is somebody new,
+    /// whom they do not know.
     ///
     /// The former socket is closed, or given back if it was the caller's.
     ///
@@ -78,8 +78,8 @@ public final class DtlsClient: Sendable {
     ///   - host: The local address or name, as in ``bind(host:port:options:queue:logger:)``.
     ///   - port: The local port. The default, 0, lets the system pick one.
     ///   - options: The new socket's options.
-    /// - Throws: What ``bind(host:port:options:queue:logger:)`` throws, after which the client goes on with the socket that
-    ///   it has; ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed.
+    /// - Throws: What ``bind(host:port:options:queue:logger:)`` throws, after which the client goes on with the socket
+    ///   that it has; ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed.
     public func rebind(
         host: String = "::",
         port: UInt16 = 0,

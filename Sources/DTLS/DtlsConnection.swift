@@ -48,12 +48,13 @@ public final class DtlsConnection: Sendable {
 
     /// The address at which the peer is, as far as the newest authentic datagram shows.
     ///
-    /// It changes only where the handshake has negotiated a Connection ID for this side (``DtlsNegotiated/connectionIDs``):
-    /// then the peer may go to another address or port, and datagrams follow it. See ``peerAddress(otherThan:)``.
+    /// It changes only where the handshake has negotiated a Connection ID for this side
+    /// (``DtlsNegotiated/connectionIDs``): then the peer may go to another address or port, and datagrams follow it.
+    /// See ``peerAddress(otherThan:)``.
     public var peerAddress: DtlsAddress { association.peer }
 
-    /// Waits until the peer is at another address than `address`, and returns it; `nil` at the end of the connection, and
-    /// when the task was cancelled.
+    /// Waits until the peer is at another address than `address`, and returns it; `nil` at the end of the connection,
+    /// and when the task was cancelled.
     ///
     /// ```swift
     /// var address = connection.peerAddress

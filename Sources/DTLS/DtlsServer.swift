@@ -19,7 +19,7 @@ public import Logging
 ///
 /// Everything may be called from any thread or task. A server that nobody holds any more is closed.
 public final class DtlsServer: Sendable {
-    fileprivate let endpoint: ServerEndpoint
+    let endpoint: ServerEndpoint
 
     private init(
         _ gate: consuming DtlsHelloGate,

@@ -53,12 +53,21 @@ struct Inbox: Sendable {
         return .payload(payload)
     }
 
+    /// Takes everything that nobody has read.
+    mutating func takeAll() -> [[UInt8]] {
+        defer {
+            payloads = []
+            bytes = 0
+        }
+        return Array(payloads)
+    }
+
     /// Ends the sequence for every reader. What came before can still be read, unless this side closed.
     mutating func finish(_ reason: DtlsCloseReason) -> [Delivery] {
         let reading: Reading
         switch reason {
         case .failed(let error): reading = .failed(error)
-        case .closedLocally, .closedByPeer, .replacedByPeer, .idle, .evicted: reading = .end
+        case .closedLocally, .closedByPeer, .replacedByPeer, .idle, .evicted, .handedOver: reading = .end
         }
         ending = reading
         if reason == .closedLocally {

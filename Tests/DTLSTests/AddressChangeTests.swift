@@ -118,8 +118,8 @@ final class AddressChangeTests: XCTestCase {
 
     // MARK: Strangers
 
-    /// A copy from elsewhere, a late one, and a forgery move nobody; a record that the peer's own address has not brought yet does, for
-    /// as long as no newer one comes.
+    /// A copy from elsewhere, a late one, and a forgery move nobody; a record that the peer's own address has not
+    /// brought yet does, for as long as no newer one comes.
     func testWhoCannotMoveAPeer() async throws {
         try await withDeadline {
             let loopback = try await Loopback(relayed: true)

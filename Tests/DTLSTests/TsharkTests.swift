@@ -44,11 +44,17 @@ final class TsharkTests: XCTestCase {
     func testACaptureOfAServer() async throws {
         try await withDeadline {
             let folder = try ScratchFolder()
-            // tshark 4.0.17 finds an "auth tag mismatch" in each ChaCha20-Poly1305 record of DTLS, with the right
+            // Nor does it, in this handshake, decrypt what a client writes behind an ID when the client itself has
+            // none. tshark 4.0.17 finds an "auth tag mismatch" in each ChaCha20-Poly1305 record of DTLS, with the right
             // secret.
             var configuration = try Self.capture(folder)
             configuration.cipherSuites = .suites([.pskWithAES128GCM])
-            try await Self.talk(Loopback(.preSharedKey(), .preSharedKey(configuration)))
+            try await Self.talk(
+                Loopback(
+                    .preSharedKey(nil, .make { $0.connectionIDs = .random(length: 4) }),
+                    .preSharedKey(configuration)
+                )
+            )
             try Self.assertDecrypts(folder)
         }
     }

@@ -17,13 +17,15 @@ final class AcceptQueue: Sendable {
     }
 
     /// Hands a connection to the application. `false`: it has ended, or too many wait.
-    func add(_ connection: DtlsConnection) -> Bool {
+    ///
+    /// - Parameter isLimited: Whether there may be too many.
+    func add(_ connection: DtlsConnection, isLimited: Bool = true) -> Bool {
         var waiter: CheckedContinuation<DtlsConnection?, Never>?
         let isTaken = state.withLock { state in
             if state.hasEnded { return false }
             waiter = state.waiters.popFirst()
             if waiter == nil {
-                guard state.connections.count < maximumCount else { return false }
+                guard !isLimited || state.connections.count < maximumCount else { return false }
                 state.connections.append(connection)
             }
             return true

@@ -42,6 +42,23 @@ struct ConnectionTable<Value: AnyObject> {
         entries[peer] = Entry(current: value, candidate: nil)
     }
 
+    /// Adds one that comes from elsewhere. Returns whether there is a place for it: at its peer's address, or anywhere
+    /// for one with an ID.
+    mutating func adopt(_ value: Value, for peer: DtlsAddress, connectionID id: [UInt8]) -> Bool {
+        if !id.isEmpty {
+            guard !identities.contains(id) else { return false }
+            identities.insert(value, for: id)
+        }
+        if entries[peer] == nil {
+            insert(value, for: peer)
+        } else if !id.isEmpty {
+            displaced[ObjectIdentifier(value)] = value
+        } else {
+            return false
+        }
+        return true
+    }
+
     /// Lets an association be found by its Connection ID.
     mutating func insert(_ value: Value, connectionID id: [UInt8]) {
         identities.insert(value, for: id)

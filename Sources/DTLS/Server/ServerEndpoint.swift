@@ -175,6 +175,13 @@ final class ServerEndpoint: AssociationOwner {
     }
 
     func associationOpened(_ association: Association) {
+        opened(association, isLimited: true)
+    }
+
+    /// Hands an open association to the application.
+    ///
+    /// - Parameter isLimited: Whether it is closed when too many wait.
+    func opened(_ association: Association, isLimited: Bool) {
         var replaced: Association?
         var evicted: Association?
         let peer = association.peer
@@ -204,7 +211,7 @@ final class ServerEndpoint: AssociationOwner {
         )
         // Whoever nobody takes is released here, and closes by that.
         guard evicted !== association, let connection = association.connection(keepingAlive: nil) else { return }
-        if !accepted.add(connection) {
+        if !accepted.add(connection, isLimited: isLimited) {
             logger?.warning("a connection was closed: too many wait for the application")
             connection.close()
         }

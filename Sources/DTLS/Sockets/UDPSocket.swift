@@ -162,6 +162,22 @@ final class UDPSocket: Sendable {
     }
 }
 
+extension UDPSocket {
+    /// Another descriptor of the same socket, the caller's to close.
+    func duplicate() throws(DtlsError) -> Int32 {
+        // Under the lock, so that it is not somebody else's descriptor by now.
+        let copy = state.withLock { _ in isClosed ? -1 : dup(descriptor) }
+        guard copy >= 0 else {
+            throw DtlsError(
+                .socketFailed,
+                phase: .established,
+                "the socket cannot be handed over: \(isClosed ? "it was closed" : SystemCall.description(of: errno))"
+            )
+        }
+        return copy
+    }
+}
+
 // MARK: - Receiving, on the loop's queue
 
 extension UDPSocket {

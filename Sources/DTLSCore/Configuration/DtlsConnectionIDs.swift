@@ -1,5 +1,3 @@
-import COpenSSL
-
 /// Which Connection IDs to ask for (RFC 9146).
 ///
 /// A Connection ID stands in each sealed record and says to which association it belongs, so that an association
@@ -14,6 +12,7 @@ public struct DtlsConnectionIDs: Sendable {
         case automatic
         case off
         case accepted
+        case random(length: Int)
         case generated(length: Int, @Sendable () -> [UInt8])
     }
 
@@ -40,7 +39,7 @@ public struct DtlsConnectionIDs: Sendable {
     /// - Parameter length: 1 to 32 bytes. The shorter, the more likely that a stranger guesses one that is in use,
     ///   which costs the server an attempt to open a record, and nothing else.
     public static func random(length: Int) -> DtlsConnectionIDs {
-        DtlsConnectionIDs(kind: .generated(length: length) { randomBytes(length) })
+        DtlsConnectionIDs(kind: .random(length: length))
     }
 
     /// Each association has an own ID that the caller makes, in which, for instance, a load balancer can read to which
@@ -61,14 +60,14 @@ public struct DtlsConnectionIDs: Sendable {
         case .off: nil
         case .accepted: 0
         case .automatic: role == .client ? 0 : Self.automaticLength
-        case .generated(let length, _): length
+        case .random(let length), .generated(let length, _): length
         }
     }
 
     /// An own ID for an association that begins; nil when there are no Connection IDs at all.
     func make(for role: DtlsRole) throws(DtlsError) -> [UInt8]? {
         guard let length = length(for: role) else { return nil }
-        guard case .generated(_, let generate) = kind else { return Self.randomBytes(length) }
+        guard case .generated(_, let generate) = kind else { return try RandomBytes.array(length) }
         let bytes = generate()
         guard bytes.count == length else {
             throw DtlsError(
@@ -81,7 +80,12 @@ public struct DtlsConnectionIDs: Sendable {
     }
 
     func validate() throws(DtlsError) {
-        if case .generated(let length, _) = kind, !(1...Self.maximumLength).contains(length) {
+        var length: Int?
+        switch kind {
+        case .random(let count), .generated(let count, _): length = count
+        case .automatic, .off, .accepted: break
+        }
+        if let length, !(1...Self.maximumLength).contains(length) {
             let message = "Connection IDs of \(length) bytes are outside of 1 to \(Self.maximumLength)"
             throw DtlsError(.invalidConfiguration, phase: .configuration, message)
         }
@@ -95,16 +99,6 @@ public struct DtlsConnectionIDs: Sendable {
     static let maximumLength = 32
 
     private static let automaticLength = 8
-
-    /// Bytes that nobody can guess, as far as OpenSSL has some.
-    private static func randomBytes(_ count: Int) -> [UInt8] {
-        var bytes = [UInt8](repeating: 0, count: count)
-        if count > 0, RAND_bytes(&bytes, Int32(count)) != 1 {
-            // An ID is no secret; that it is in use is found out by whoever has to tell associations apart.
-            for index in bytes.indices { bytes[index] = UInt8.random(in: 0...255) }
-        }
-        return bytes
-    }
 }
 
 /// The Connection IDs that a handshake has settled (RFC 9146 §3).

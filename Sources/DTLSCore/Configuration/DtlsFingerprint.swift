@@ -5,6 +5,12 @@ public struct DtlsFingerprint: Sendable, Hashable, CustomStringConvertible {
     /// The 32 bytes.
     public let bytes: [UInt8]
 
+    /// `nil` unless there are 32 bytes.
+    init?(bytes: [UInt8]) {
+        guard bytes.count == 32 else { return nil }
+        self.bytes = bytes
+    }
+
     init(sha256Of data: [UInt8]) {
         var digest = [UInt8](repeating: 0, count: 32)
         var count: UInt32 = 0

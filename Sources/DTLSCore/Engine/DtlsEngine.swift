@@ -100,6 +100,12 @@ public final class DtlsEngine {
         life = attached
     }
 
+    /// Begins in the second life.
+    init(_ context: DtlsEngineContext, _ detached: DetachedAssociation) {
+        self.context = context
+        life = detached
+    }
+
     /// Begins the second life, if the handshake has come to its end and allows it.
     private func graduate() {
         guard let attached, let graduation = attached.takeGraduation(),
@@ -230,8 +236,8 @@ public final class DtlsEngine {
     /// finished.
     public var maximumPayloadSize: Int { life.maximumPayloadSize }
 
-    /// The Connection ID that the peer is to put into its records, or would be if it knew how; empty or `nil` when there
-    /// is none.
+    /// The Connection ID that the peer is to put into its records, or would be if it knew how; empty or `nil` when
+    /// there is none.
     package var ownConnectionID: [UInt8]? {
         guard let attached else { return negotiated?.connectionIDs?.own }
         return attached.callbacks.ownConnectionID

@@ -43,7 +43,8 @@ public struct DtlsNegotiated: Sendable {
     /// The DNS name of the server that the client asked for (RFC 6066 §3), or `nil` where it asked for none.
     public let serverName: String?
 
-    /// What the client offered, as a server saw it; `nil` on clients, and on servers without a ``DtlsHelloGate``.
+    /// What the client offered, as a server saw it; `nil` on clients, on servers without a ``DtlsHelloGate``, and after
+    /// a hand-over.
     public let clientOffer: DtlsClientOffer?
 
     /// The Connection IDs (RFC 9146), or `nil` where none were negotiated: the peer does not know them, or one side
@@ -78,6 +79,38 @@ public struct DtlsNegotiated: Sendable {
             ?? peerCertificates.first?.publicKeyFingerprint
         self.preSharedKeyIdentity = preSharedKeyIdentity
         isResumed = SSL_session_reused(ssl) == 1
+    }
+
+    /// What another process has settled.
+    init(
+        version: DtlsVersion,
+        cipherSuite: DtlsCipherSuite,
+        group: String?,
+        signatureAlgorithm: DtlsSignatureAlgorithm?,
+        peerSignatureAlgorithm: DtlsSignatureAlgorithm?,
+        peerCertificates: [DtlsCertificate],
+        peerPublicKeyFingerprint: DtlsFingerprint?,
+        preSharedKeyIdentity: [UInt8]?,
+        applicationProtocol: String?,
+        srtpProfile: DtlsSRTPProfile?,
+        serverName: String?,
+        connectionIDs: DtlsNegotiatedConnectionIDs?,
+        isResumed: Bool
+    ) {
+        self.version = version
+        self.cipherSuite = cipherSuite
+        self.group = group
+        self.signatureAlgorithm = signatureAlgorithm
+        self.peerSignatureAlgorithm = peerSignatureAlgorithm
+        self.peerCertificates = peerCertificates
+        self.peerPublicKeyFingerprint = peerPublicKeyFingerprint
+        self.preSharedKeyIdentity = preSharedKeyIdentity
+        self.applicationProtocol = applicationProtocol
+        self.srtpProfile = srtpProfile
+        self.serverName = serverName
+        self.connectionIDs = connectionIDs
+        self.isResumed = isResumed
+        clientOffer = nil
     }
 
     private static func applicationProtocol(of ssl: OpaquePointer) -> String? {

@@ -67,6 +67,9 @@ public enum DtlsCloseReason: Sendable, Hashable, CustomStringConvertible {
     /// The server needed its place for another peer.
     case evicted
 
+    /// Another process goes on with it (``DtlsEngine/handOver()``). The peer was told nothing.
+    case handedOver
+
     /// It failed.
     case failed(DtlsError)
 
@@ -78,6 +81,7 @@ public enum DtlsCloseReason: Sendable, Hashable, CustomStringConvertible {
         case .replacedByPeer: "replaced by a new association of the peer"
         case .idle: "closed because it was idle"
         case .evicted: "closed to make room for others"
+        case .handedOver: "handed over to another process"
         case .failed(let error): error.description
         }
     }

@@ -93,6 +93,8 @@ struct ByteReader {
 
     init(_ bytes: UnsafeRawBufferPointer) { rest = bytes }
 
+    var isAtEnd: Bool { rest.isEmpty }
+
     mutating func uint8() -> UInt8? {
         take(1)?[0]
     }

@@ -6,37 +6,57 @@ import DequeModule
 final class DetachedAssociation: AssociationLife {
     private let context: DtlsEngineContext
     var records: DetachedRecords
-    private let settled: DtlsNegotiated
+    let settled: DtlsNegotiated
     private(set) var closeReason: DtlsCloseReason?
     private(set) var mtu: Int
-    private let maximumFragment: Int
+    let maximumFragment: Int
     private(set) var maximumPayloadSize = 0
-    private let storedSession: DtlsSession?
+    let storedSession: DtlsSession?
     /// This side's last flight of the handshake, until the peer has shown that it has it.
-    private var flight: DatagramQueue?
-    private var outbound: DatagramQueue
+    private(set) var flight: DatagramQueue?
+    private var outbound = DatagramQueue()
     private var inbound = DatagramQueue()
-    private var events: Deque<DtlsEvent>
-    private var counted: DtlsStatistics
+    private var events = Deque<DtlsEvent>()
+    private var counted = DtlsStatistics()
     /// The last one.
     private var alertSent: DtlsAlert?
     var flow: Flow?
 
-    /// - Parameter attached: What it was before. It is of no more use afterwards.
-    init?(_ graduation: Graduation, of attached: AttachedAssociation) {
-        guard let records = graduation.takeRecords(), let negotiated = attached.negotiated else { return nil }
+    init(
+        context: DtlsEngineContext,
+        records: consuming DetachedRecords,
+        settled: DtlsNegotiated,
+        mtu: Int,
+        maximumFragment: Int,
+        session: DtlsSession?,
+        flight: DatagramQueue?
+    ) {
+        self.context = context
         self.records = records
-        settled = negotiated
-        context = attached.context
-        mtu = attached.mtu
-        maximumFragment = graduation.maximumContent
-        storedSession = graduation.session
-        flight = graduation.flight
+        self.settled = settled
+        self.mtu = mtu
+        self.maximumFragment = maximumFragment
+        storedSession = session
+        self.flight = flight
+        measurePayload()
+    }
+
+    /// - Parameter attached: What it was before. It is of no more use afterwards.
+    convenience init?(_ graduation: Graduation, of attached: AttachedAssociation) {
+        guard let records = graduation.takeRecords(), let negotiated = attached.negotiated else { return nil }
+        self.init(
+            context: attached.context,
+            records: records,
+            settled: negotiated,
+            mtu: attached.mtu,
+            maximumFragment: graduation.maximumContent,
+            session: graduation.session,
+            flight: graduation.flight
+        )
         outbound = graduation.outbound
         events = attached.events
         counted = attached.statistics
         flow = attached.flow
-        measurePayload()
     }
 
     deinit {
@@ -85,9 +105,9 @@ final class DetachedAssociation: AssociationLife {
         end(reason)
     }
 
-    func abandon() {
-        end(.replacedByPeer)
-    }
+    func abandon() { abandon(as: .replacedByPeer) }
+
+    func abandon(as reason: DtlsCloseReason) { end(reason) }
 
     func lowerMTU(to bytes: Int) {
         let lower = Swift.max(bytes, DtlsEngine.minimumMTU)

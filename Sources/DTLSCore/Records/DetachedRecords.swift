@@ -55,6 +55,60 @@ struct DetachedRecords: ~Copyable {
     /// Takes note of what was refused with these keys elsewhere.
     mutating func countAsForged(_ count: UInt64) { forgeries += count }
 
+    // MARK: Hand-over
+
+    /// Writes all that another process needs to go on. Whoever does must not go on with this one.
+    func write(to writer: SecretWriter) {
+        writer.append(role == .client ? UInt8(1) : 2)
+        writer.append(algorithm.rawValue)
+        writer.append(keys.hash.rawValue)
+        writer.append(keys.handshake)
+        writer.append(nextNumber)
+        writer.append(sealedBlocks)
+        writer.append(forgeries)
+        writer.append(window.next)
+        writer.append(UInt16(truncatingIfNeeded: window.contents.count))
+        for word in window.contents { writer.append(word) }
+        writer.appendPrefixed(connectionIDs.own, UInt8.self)
+        writer.appendPrefixed(connectionIDs.peer, UInt8.self)
+        writer.append(UInt16(truncatingIfNeeded: connectionIDs.padding))
+    }
+
+    /// Goes on where another process has ended.
+    init?(from reader: inout SecretReader) {
+        guard let role = reader.number(UInt8.self), role == 1 || role == 2,
+            let cipher = reader.number(UInt8.self).flatMap({ RecordCipher.Algorithm(rawValue: $0) })
+                .flatMap({ RecordCipher.of($0) }),
+            let hash = reader.number(UInt8.self).flatMap({ RecordKeys.Hash(rawValue: $0) }),
+            let handshake = reader.take(RecordKeys.handshakeLength),
+            let keys = RecordKeys(cipher: cipher, hash: hash, handshake: DtlsSecretBytes(handshake)),
+            let nextNumber = reader.number(UInt64.self), nextNumber <= Self.sequenceLimit,
+            let sealedBlocks = reader.number(UInt64.self), sealedBlocks < 1 << 60,
+            let forgeries = reader.number(UInt64.self), forgeries < 1 << 60,
+            let next = reader.number(UInt64.self), let wordCount = reader.number(UInt16.self)
+        else { return nil }
+        var words: [UInt64] = []
+        for _ in 0..<wordCount {
+            guard let word = reader.number(UInt64.self) else { return nil }
+            words.append(word)
+        }
+        guard let window = ReplayWindow(next: next, contents: words),
+            let own = reader.prefixed(UInt8.self), own.count <= DtlsConnectionIDs.maximumLength,
+            let peer = reader.prefixed(UInt8.self), let padding = reader.number(UInt16.self),
+            (1...128).contains(padding)
+        else { return nil }
+        let ids = ConnectionIDPair(own: Array(own), peer: Array(peer), padding: Int(padding))
+        self.init(
+            keys: keys,
+            role: role == 1 ? .client : .server,
+            connectionIDs: ids,
+            nextNumber: nextNumber,
+            window: window
+        )
+        self.sealedBlocks = sealedBlocks
+        self.forgeries = forgeries
+    }
+
     // MARK: Sealing
 
     enum Sealing {

@@ -19,12 +19,14 @@ struct RecordKeys: Sendable {
 
     static let masterSecretLength = 48
     static let randomLength = 32
+    /// Master secret, client random and server random, in this order.
+    static let handshakeLength = masterSecretLength + 2 * randomLength
 
     /// Computes the keys.
     ///
-    /// - Parameter handshake: Master secret, client random and server random, 112 bytes.
+    /// - Parameter handshake: Master secret, client random and server random: ``handshakeLength`` bytes.
     init?(cipher: RecordCipher, hash: Hash, handshake: DtlsSecretBytes) {
-        guard handshake.count == Self.masterSecretLength + 2 * Self.randomLength else { return nil }
+        guard handshake.count == Self.handshakeLength else { return nil }
         self.cipher = cipher
         self.hash = hash
         let keyBlock = 2 * (cipher.algorithm.keyLength + cipher.algorithm.fixedNonceLength)
@@ -48,7 +50,7 @@ struct RecordKeys: Sendable {
             let session = SSL_get_session(ssl)
         else { return nil }
         var isWhole = false
-        let handshake = DtlsSecretBytes(count: Self.masterSecretLength + 2 * Self.randomLength) { all in
+        let handshake = DtlsSecretBytes(count: Self.handshakeLength) { all in
             guard let start = all.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return }
             isWhole =
                 SSL_SESSION_get_master_key(session, start, Self.masterSecretLength) == Self.masterSecretLength
@@ -78,7 +80,7 @@ struct RecordKeys: Sendable {
 
     /// What ``init(cipher:hash:handshake:)`` was given.
     var handshake: DtlsSecretBytes {
-        secrets.withUnsafeBytes { DtlsSecretBytes($0[($0.count - 112)...]) }
+        secrets.withUnsafeBytes { DtlsSecretBytes($0[($0.count - Self.handshakeLength)...]) }
     }
 
     /// Derives secret bytes for the application (RFC 5705 §4); nil when OpenSSL cannot.
@@ -86,7 +88,7 @@ struct RecordKeys: Sendable {
         var isDerived = false
         let secret = DtlsSecretBytes(count: count) { output in
             secrets.withUnsafeBytes { all in
-                let start = all.count - 112
+                let start = all.count - Self.handshakeLength
                 let master = UnsafeRawBufferPointer(rebasing: all[start..<(start + Self.masterSecretLength)])
                 var seed = Array(label.utf8) + all[(start + 48)...]
                 if let context {

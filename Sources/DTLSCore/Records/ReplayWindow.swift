@@ -22,6 +22,27 @@ struct ReplayWindow {
         if words > 1 { self.words = [UInt64](repeating: 0, count: words + 1) }
     }
 
+    /// Goes on where another window was.
+    ///
+    /// - Parameter contents: As that one's ``contents`` were.
+    init?(next: UInt64, contents: [UInt64]) {
+        guard next <= 1 << 48, contents.count == 1 || (3...Self.sizes.upperBound / 64 + 1).contains(contents.count)
+        else {
+            return nil
+        }
+        self.next = next
+        if contents.count == 1 {
+            size = 64
+            recent = contents[0]
+        } else {
+            size = (contents.count - 1) * 64
+            words = contents
+        }
+    }
+
+    /// Which numbers have come, in a form of its own.
+    var contents: [UInt64] { words.isEmpty ? [recent] : words }
+
     /// Whether a record with this number may be opened: it has not come, and is not too old to know.
     func permits(_ number: UInt64) -> Bool {
         guard number < next else { return true }

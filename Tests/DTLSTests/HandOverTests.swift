@@ -1,0 +1,200 @@
+import DTLSCore
+import XCTest
+
+@testable import DTLS
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Servers that give their associations to other servers.
+final class HandOverTests: XCTestCase {
+    /// A restart on the same port: the client notices nothing, with an ID and without.
+    func testARestartWithoutAHandshake() async throws {
+        try await withDeadline {
+            for ids in [DtlsConnectionIDs.automatic, .off] {
+                let loopback = try await Loopback(.preSharedKey(nil, .make { $0.connectionIDs = ids }))
+                let (near, address) = (loopback.near, loopback.server.localAddress)
+                try await near.expectArrival(at: loopback.far, "before")
+                let key = try DtlsHandOverKey.random()
+                let handOver = try loopback.server.exportAssociations(under: key)
+                XCTAssertEqual(handOver.count, 1)
+                XCTAssertEqual(handOver.remaining, 0)
+                XCTAssertEqual(loopback.far.closeReason, .handedOver)
+                let end = try await loopback.far.receive()
+                XCTAssertNil(end)
+                let error = await failure { try await loopback.far.send("too late") }
+                XCTAssertEqual(error?.code, .connectionClosed)
+                await loopback.server.close()
+
+                let successor = try await DtlsServer.bind(
+                    host: "127.0.0.1",
+                    port: address.port,
+                    context: .preSharedKey()
+                )
+                XCTAssertEqual(try successor.importAssociations(handOver.bytes, under: key), 1)
+                let far = try await successor.accept()
+                XCTAssertEqual(far.peerAddress, loopback.client.localAddress)
+                XCTAssertEqual(far.negotiated.preSharedKeyIdentity, loopback.far.negotiated.preSharedKeyIdentity)
+                for number in 0..<5 { try await near.expectArrival(at: far, "\(number)") }
+                for number in 0..<5 { try await far.expectArrival(at: near, "back \(number)") }
+                XCTAssertEqual(near.state, .open)
+                XCTAssertEqual(successor.statistics.connectionsOpen, 1)
+                XCTAssertEqual(successor.statistics.handshakesStarted, 0)
+                if near.negotiated.connectionIDs != nil {
+                    try await loopback.client.rebind(host: "127.0.0.1")
+                    try await near.expectArrival(at: far, "from elsewhere")
+                    XCTAssertEqual(far.peerAddress, loopback.client.localAddress)
+                }
+                far.close()
+                let reason = await near.waitUntilClosed()
+                XCTAssertEqual(reason, .closedByPeer)
+                await loopback.client.close()
+                await successor.close()
+            }
+        }
+    }
+
+    /// What came and nobody has read goes along; readers that wait learn that it is over here.
+    func testUnreadPayloadsGoAlong() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            for number in 0..<10 { try await loopback.near.send("\(number)") }
+            try await eventually("all are there") { loopback.far.statistics.payloadsReceived == 10 }
+            let key = try DtlsHandOverKey.random()
+            let handOver = try loopback.server.exportAssociations(under: key)
+            let successor = try await DtlsServer.onLoopback()
+            try successor.importAssociations(handOver.bytes, under: key)
+            let far = try await successor.accept()
+            for number in 0..<10 {
+                let text = try await far.receiveText()
+                XCTAssertEqual(text, "\(number)")
+            }
+            await loopback.close()
+            await successor.close()
+        }
+    }
+
+    /// The socket goes along: what is sent while nobody listens waits there.
+    func testTheSocketGoesAlong() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let key = try DtlsHandOverKey.random()
+            let handOver = try loopback.server.exportAssociations(under: key)
+            let descriptor = try await loopback.server.handOverSocket()
+            XCTAssertEqual(fcntl(descriptor, F_GETFD) & FD_CLOEXEC, 0)
+            for number in 0..<20 { try await loopback.near.send("\(number)") }
+            let successor = try DtlsServer(socket: descriptor, takesOwnership: true, context: .preSharedKey())
+            try successor.importAssociations(handOver.bytes, under: key)
+            let far = try await successor.accept()
+            // The first may have been read before the association was there.
+            let first = try await far.receiveText()
+            let start = try XCTUnwrap(first.flatMap { Int($0) })
+            for number in start + 1..<20 {
+                let text = try await far.receiveText()
+                XCTAssertEqual(text, "\(number)")
+            }
+            try await far.expectArrival(at: loopback.near)
+            let error = await failure { _ = try await loopback.server.handOverSocket() }
+            XCTAssertEqual(error?.code, .socketFailed)
+            await loopback.client.close()
+            await successor.close()
+        }
+    }
+
+    /// One device among several moves to another host.
+    func testOneOfMany() async throws {
+        try await withDeadline {
+            let store = DtlsPreSharedKeyStore([
+                try Credentials.preSharedKey("one"), try Credentials.preSharedKey("two"),
+            ])
+            let context = try DtlsServerContext(DtlsConfiguration(), preSharedKeys: store)
+            let servers = [try await DtlsServer.onLoopback(context), try await DtlsServer.onLoopback(context)]
+            let clients = [try await DtlsClient.onLoopback(), try await DtlsClient.onLoopback()]
+            var relays: [Relay] = []
+            var pairs: [(near: DtlsConnection, far: DtlsConnection)] = []
+            for (client, name) in zip(clients, ["one", "two"]) {
+                let relay = try Relay(to: servers[0].localAddress)
+                relays.append(relay)
+                let near = try await client.connect(
+                    to: relay.address,
+                    context: .preSharedKey(Credentials.preSharedKey(name))
+                )
+                pairs.append((near, try await servers[0].accept()))
+            }
+            let key = try DtlsHandOverKey.random()
+            let handOver = try servers[0].exportAssociations(under: key) { _, negotiated in
+                negotiated.preSharedKeyIdentity == Array("two".utf8)
+            }
+            XCTAssertEqual(handOver.count, 1)
+            try servers[1].importAssociations(handOver.bytes, under: key)
+            relays[1].redirect(to: servers[1].localAddress)
+            let moved = try await servers[1].accept()
+            try await pairs[1].near.expectArrival(at: moved)
+            try await pairs[0].near.expectArrival(at: pairs[0].far)
+            for client in clients { await client.close() }
+            for server in servers { await server.close() }
+        }
+    }
+
+    // MARK: What is refused
+
+    func testWhatIsNotImported() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(.preSharedKey(nil, .make { $0.connectionIDs = .off }))
+            let key = try DtlsHandOverKey.random()
+            for lifetime in [Duration.zero, .seconds(100_000)] {
+                let error = await failure { _ = try loopback.server.exportAssociations(under: key, lifetime: lifetime) }
+                XCTAssertEqual(error?.code, .invalidConfiguration)
+            }
+            try await loopback.near.expectArrival(at: loopback.far, "nothing has happened")
+            let handOver = try loopback.server.exportAssociations(under: key)
+            let successor = try await DtlsServer.onLoopback()
+            let other = try DtlsHandOverKey.random()
+            let wrong = await failure { try successor.importAssociations(handOver.bytes, under: other) }
+            XCTAssertEqual(wrong?.code, .invalidConfiguration)
+            XCTAssertEqual(try successor.importAssociations(handOver.bytes, under: key), 1)
+            let twice = await failure { try successor.importAssociations(handOver.bytes, under: key) }
+            XCTAssertEqual(twice?.code, .invalidConfiguration, "\(String(describing: twice))")
+            XCTAssertEqual(successor.statistics.connectionsOpen, 1)
+            await successor.close()
+            let closed = await failure { try successor.importAssociations(handOver.bytes, under: key) }
+            XCTAssertEqual(closed?.code, .connectionClosed)
+            await loopback.close()
+        }
+    }
+
+    /// Whom the peer has left for a new association has no place any more, and tells the peer so in vain.
+    func testAPeerThatIsThereAlready() async throws {
+        try await withDeadline {
+            let plain = try DtlsClientContext.preSharedKey(nil, .make { $0.connectionIDs = .off })
+            let loopback = try await Loopback(plain, relayed: true)
+            let key = try DtlsHandOverKey.random()
+            let handOver = try loopback.server.exportAssociations(under: key)
+            let second = try await DtlsClient.onLoopback()
+            let near = try await second.connect(to: loopback.relay.address, context: plain)
+            let far = try await loopback.server.accept()
+            XCTAssertEqual(try loopback.server.importAssociations(handOver.bytes, under: key), 0)
+            try await near.expectArrival(at: far)
+            XCTAssertEqual(loopback.server.statistics.connectionsOpen, 1)
+            await second.close()
+            await loopback.close()
+        }
+    }
+
+    /// OpenSSL's record layer cannot be left, and says so.
+    func testWhoStaysWithOpenSSL() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(nil, .preSharedKey(.make { $0.recordLayer = .openSSL }))
+            let handOver = try loopback.server.exportAssociations(under: .random())
+            XCTAssertEqual(handOver.count, 0)
+            XCTAssertEqual(handOver.remaining, 1)
+            try await loopback.near.expectArrival(at: loopback.far)
+            await loopback.close()
+        }
+    }
+}
