@@ -161,6 +161,9 @@ extension DtlsError {
         public static let payloadTooLarge = Code("payloadTooLarge")
         /// The association has sealed as many records as its keys are good for, or refused as many forged ones, and has
         /// ended; a new handshake makes new keys.
+        ///
+        /// In one direction that is, with full records, 389 GB of AES-GCM, 137 GB of AES-CCM, and more than any
+        /// association sends of ChaCha20-Poly1305 (RFC 9147 §4.5.3). Only ``DtlsRecordLayer/detached`` counts.
         public static let keysUsedUp = Code("keysUsedUp")
         /// The connection, client or server was closed before this could be done.
         public static let connectionClosed = Code("connectionClosed")

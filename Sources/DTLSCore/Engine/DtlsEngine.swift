@@ -107,9 +107,9 @@ public final class DtlsEngine {
     }
 
     /// Begins the second life, if the handshake has come to its end and allows it.
-    private func graduate() {
+    private func graduate(now: ContinuousClock.Instant) {
         guard let attached, let graduation = attached.takeGraduation(),
-            let detached = DetachedAssociation(graduation, of: attached)
+            let detached = DetachedAssociation(graduation, of: attached, now: now)
         else { return }
         self.attached = nil
         life = detached
@@ -121,7 +121,7 @@ public final class DtlsEngine {
     /// How long the handshake may take, on the monotonic clock. Read by ``start(now:)``. Default: the configuration's
     /// ``DtlsConfiguration/handshakeTimeout``.
     public var handshakeTimeout: Duration {
-        get { attached?.handshakeTimeout ?? .zero }
+        get { attached?.handshakeTimeout ?? context.configuration.handshakeTimeout }
         set { attached?.handshakeTimeout = newValue }
     }
 
@@ -151,7 +151,7 @@ public final class DtlsEngine {
     @discardableResult
     package func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> DtlsReceipt {
         let receipt = life.receive(datagram, now: now)
-        graduate()
+        graduate(now: now)
         return receipt
     }
 
@@ -173,7 +173,7 @@ public final class DtlsEngine {
     /// Sends what is due: a flight again, or the end of a handshake that took too long.
     public func handleTimeout(now: ContinuousClock.Instant = .now) {
         life.handleTimeout(now: now)
-        graduate()
+        graduate(now: now)
     }
 
     /// Ends the association: an open one with close_notify, of which ``drainOutbound(_:)`` hands out the datagram.
@@ -256,7 +256,7 @@ public final class DtlsEngine {
     /// Answers ``DtlsEvent/preSharedKeyRequested(_:)``. Does nothing when that is not the question.
     public func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant = .now) {
         attached?.answer(answer, now: now)
-        graduate()
+        graduate(now: now)
     }
 
     /// Answers ``DtlsEvent/certificatesPresented(_:)``. Does nothing when that is not the question.
@@ -265,7 +265,7 @@ public final class DtlsEngine {
     ///   the alert `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
     public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {
         attached?.answer(accepted: accepted, now: now)
-        graduate()
+        graduate(now: now)
     }
 
     /// Answers ``DtlsEvent/helloReceived(_:)``. Does nothing when that is not the question.
@@ -280,7 +280,7 @@ public final class DtlsEngine {
         now: ContinuousClock.Instant = .now
     ) {
         attached?.answer(identity: identity, session: session, now: now)
-        graduate()
+        graduate(now: now)
     }
 }
 

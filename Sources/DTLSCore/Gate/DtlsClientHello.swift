@@ -29,7 +29,13 @@ public struct DtlsClientHello: Sendable {
 
     /// A record with an alert that answers it.
     package func record(of alert: DtlsAlert) -> [UInt8] {
-        let sequence = (0..<6).map { UInt8(truncatingIfNeeded: recordSequenceNumber >> (40 - 8 * UInt64($0))) }
-        return [ContentType.alert, 0xFE, 0xFD, 0, 0] + sequence + [0, 2, alert.level.rawValue, alert.code.rawValue]
+        var record: [UInt8] = []
+        ClearRecord.append(
+            ContentType.alert,
+            [alert.level.rawValue, alert.code.rawValue],
+            numbered: recordSequenceNumber,
+            to: &record
+        )
+        return record
     }
 }

@@ -81,16 +81,16 @@ struct HelloReassembly {
     /// The message in one record and one fragment; the handshake's hash does not depend on fragmentation (RFC 6347
     /// §4.2.6).
     private static func record(_ entry: Entry) -> [UInt8] {
-        let length = entry.bytes.count
-        let fragment = HandshakeFragment.headerSize + length
-        func three(_ number: Int) -> [UInt8] {
-            [UInt8(number >> 16 & 0xFF), UInt8(number >> 8 & 0xFF), UInt8(number & 0xFF)]
-        }
-        var record: [UInt8] = [ContentType.handshake, 0xFE, 0xFD, 0, 0]
-        record += (0..<6).map { UInt8(truncatingIfNeeded: entry.recordSequenceNumber >> (40 - 8 * UInt64($0))) }
-        record += [UInt8(fragment >> 8 & 0xFF), UInt8(fragment & 0xFF)]
-        record += [HandshakeType.clientHello] + three(length)
-        record += [UInt8(entry.messageSequence >> 8), UInt8(entry.messageSequence & 0xFF)] + three(0) + three(length)
-        return record + entry.bytes
+        var record: [UInt8] = []
+        ClearRecord.appendFragment(
+            HandshakeType.clientHello,
+            messageLength: entry.bytes.count,
+            messageSequence: entry.messageSequence,
+            at: 0,
+            entry.bytes,
+            numbered: entry.recordSequenceNumber,
+            to: &record
+        )
+        return record
     }
 }

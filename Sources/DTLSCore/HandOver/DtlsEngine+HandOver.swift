@@ -56,10 +56,7 @@ extension DetachedAssociation {
         records.write(to: writer)
         writer.append(UInt32(truncatingIfNeeded: mtu))
         writer.append(UInt32(truncatingIfNeeded: maximumFragment))
-        var datagrams: [[UInt8]] = []
-        flight?.visit { datagrams.append(Array($0)) }
-        writer.append(UInt16(truncatingIfNeeded: datagrams.count))
-        for datagram in datagrams { writer.appendPrefixed(datagram, UInt16.self) }
+        write(flight, to: writer)
         let session = storedSession?.bytes
         writer.append(UInt32(truncatingIfNeeded: session?.count ?? 0))
         if let session { writer.append(session) }
@@ -75,13 +72,8 @@ extension DetachedAssociation {
             records.role == context.role,
             let mtu = reader.number(UInt32.self), (256...65_507).contains(mtu),
             let fragment = reader.number(UInt32.self), (1...16_384).contains(fragment),
-            let datagramCount = reader.number(UInt16.self)
+            let flight = FinalFlight.read(from: &reader)
         else { return nil }
-        var flight = DatagramQueue()
-        for _ in 0..<datagramCount {
-            guard let datagram = reader.prefixed(UInt16.self) else { return nil }
-            flight.append(datagram)
-        }
         guard let session = reader.prefixed(UInt32.self), let settled = DtlsNegotiated(from: &reader), reader.isAtEnd
         else {
             return nil
@@ -93,7 +85,44 @@ extension DetachedAssociation {
             mtu: Int(mtu),
             maximumFragment: Int(fragment),
             session: session.isEmpty ? nil : try? DtlsSession(bytes: DtlsSecretBytes(session)),
-            flight: flight.isEmpty ? nil : flight
+            flight: flight
+        )
+    }
+
+    private func write(_ flight: FinalFlight?, to writer: SecretWriter) {
+        let records = flight?.records ?? []
+        writer.append(UInt16(truncatingIfNeeded: records.count))
+        guard let flight, !records.isEmpty else { return }
+        writer.append(flight.nextClearNumber)
+        writer.append(UInt16(clamping: flight.attempts))
+        for record in records {
+            writer.append(record.contentType)
+            writer.append(UInt8(record.isSealed ? 1 : 0))
+            writer.appendPrefixed(record.content, UInt16.self)
+        }
+    }
+}
+
+extension FinalFlight {
+    /// Reads one, if there is one. It may be asked for as long as at first.
+    fileprivate static func read(from reader: inout SecretReader) -> FinalFlight?? {
+        guard let count = reader.number(UInt16.self) else { return nil }
+        guard count > 0 else { return .some(nil) }
+        guard let number = reader.number(UInt64.self), number < 1 << 47, let attempts = reader.number(UInt16.self) else {
+            return nil
+        }
+        var records: [Record] = []
+        for _ in 0..<count {
+            guard let contentType = reader.number(UInt8.self), let isSealed = reader.number(UInt8.self),
+                let content = reader.prefixed(UInt16.self)
+            else { return nil }
+            records.append(Record(contentType: contentType, isSealed: isSealed == 1, content: Array(content)))
+        }
+        return FinalFlight(
+            records: records,
+            nextClearNumber: number,
+            attempts: Int(attempts),
+            expiresAt: .now + lifetime
         )
     }
 }

@@ -117,9 +117,9 @@ extension AttachedAssociation {
     func sendInClear(_ alert: DtlsAlert) {
         // Beyond what was sent so far, or where the ServerHello would have begun (RFC 6347 §4.2.1).
         let sequence = bio.highestSequenceNumber.map { $0 &+ 1 } ?? hello?.recordSequenceNumber ?? 0
-        var record: [UInt8] = [ContentType.alert, 0xFE, 0xFD, 0, 0]
-        record += (0..<6).map { UInt8(truncatingIfNeeded: sequence >> (40 - 8 * UInt64($0))) }
-        record += [0, 2, alert.level.rawValue, alert.code.rawValue]
+        var record: [UInt8] = []
+        let content = [alert.level.rawValue, alert.code.rawValue]
+        ClearRecord.append(ContentType.alert, content, numbered: sequence, to: &record)
         bio.appendRecord(record)
     }
 

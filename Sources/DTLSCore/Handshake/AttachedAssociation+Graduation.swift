@@ -10,8 +10,9 @@ final class Graduation {
     var early: [[UInt8]] = []
     /// Payloads and alerts that were opened before it, oldest first.
     fileprivate(set) var opened: [(contentType: UInt8, content: [UInt8])] = []
-    /// This side's last flight, if the peer may ask for it again.
+    /// This side's last flight, if the peer may ask for it again, and the number of the next record in clear.
     let flight: DatagramQueue?
+    let nextClearNumber: UInt64
     let outbound: DatagramQueue
     let session: DtlsSession?
     /// More than that the peer takes in no record (RFC 6066 §4).
@@ -20,12 +21,14 @@ final class Graduation {
     fileprivate init(
         _ records: consuming DetachedRecords,
         flight: DatagramQueue?,
+        nextClearNumber: UInt64,
         outbound: DatagramQueue,
         session: DtlsSession?,
         maximumContent: Int
     ) {
         self.records = consume records
         self.flight = flight
+        self.nextClearNumber = nextClearNumber
         self.outbound = outbound
         self.session = session
         self.maximumContent = maximumContent
@@ -48,13 +51,14 @@ extension AttachedAssociation {
         for copy in early.handshake { _ = records.tryOpen(copy) }
         // Without IDs, what OpenSSL has sealed has left as it was.
         let mayRepeatNonce = ids == nil && records.hasExplicitNonce && bio.hasWrittenForeignNonce
-        guard records.window.next > 0, !mayRepeatNonce else { return }
+        guard records.window.next > 0, !mayRepeatNonce else { return records.forget() }
         records.skip(to: bio.nextSealedNumber)
         let sentLastFlight = (context.role == .server) != negotiated.isResumed
         let (flight, outbound) = bio.takeQueues()
         graduation = Graduation(
             records,
             flight: sentLastFlight && !flight.isEmpty ? flight : nil,
+            nextClearNumber: (bio.highestSequenceNumber ?? 0) + 1,
             outbound: outbound,
             session: session,
             maximumContent: maximumFragment
@@ -109,6 +113,8 @@ extension AttachedAssociation {
     /// OpenSSL's own ciphertext never leaves then, so its number is used once.
     func readdress(_ record: UnsafeRawBufferPointer) -> [UInt8]? {
         guard callbacks.negotiatedConnectionIDs != nil else { return Array(record) }
+        // Whoever has the keys now counts on.
+        guard graduation == nil else { return nil }
         if detachedRecords == nil { detachedRecords = makeDetachedRecords() }
         guard let header = RecordHeader(record, at: 0),
             let own = detachedRecords?.openOwn(record, hasConnectionID: false)
@@ -167,7 +173,12 @@ extension AttachedAssociation {
             return
         }
         guard contentType == ContentType.handshake else {
-            if openedEarly.count < EarlyRecords.maximumCount { openedEarly.append((contentType, content)) }
+            let bytes = openedEarly.reduce(content.count) { $0 + $1.content.count }
+            guard openedEarly.count < EarlyRecords.maximumCount, bytes <= EarlyRecords.maximumBytes else {
+                statistics.drops[.earlyRecordLimit] += 1
+                return
+            }
+            openedEarly.append((contentType, content))
             return
         }
         let plain = content.withUnsafeBytes { detachedRecords?.sealForOpenSSL(contentType, $0, number) }

@@ -127,8 +127,8 @@ final class AttachedAssociation: AssociationLife {
         bio.firstSequenceNumber = hello?.recordSequenceNumber
         records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
         if callbacks.ownConnectionID != nil {
-            // The BIO lives as long as this object, which it must not keep alive.
-            bio.readdress = { [unowned self] in readdress($0) }
+            // It must not keep this object alive.
+            bio.readdress = { [weak self] in self?.readdress($0) }
         }
     }
 
@@ -298,6 +298,7 @@ extension AttachedAssociation {
         heldDatagrams = []
         early = EarlyRecords()
         openedEarly = []
+        detachedRecords?.forget()
         detachedRecords = nil
         graduation = nil
         reassembly = nil

@@ -2,8 +2,10 @@
 /// (those with a Connection ID). Datagrams overtake each other, and a peer may send as soon as its own side is
 /// finished.
 struct EarlyRecords {
-    /// How many are kept, and how many bytes of them.
+    /// How many are kept, and how many bytes of them. For messages of the handshake there are a few places more, so
+    /// that nothing else stands in the Finished's way.
     static let maximumCount = RecordFilter.maximumEarlyRecords
+    static let handshakeCount = maximumCount + 4
     static let maximumBytes = 32_768
     private static let maximumCopies = 8
 
@@ -15,7 +17,10 @@ struct EarlyRecords {
 
     /// Keeps a record. Returns whether there was room.
     mutating func keep(_ record: UnsafeRawBufferPointer) -> Bool {
-        guard records.count < Self.maximumCount, byteCount + record.count <= Self.maximumBytes else { return false }
+        let isHandshake = record.first == ContentType.handshake && record.count <= 512
+        guard records.count < (isHandshake ? Self.handshakeCount : Self.maximumCount),
+            isHandshake || byteCount + record.count <= Self.maximumBytes
+        else { return false }
         records.append(Array(record))
         byteCount += record.count
         return true

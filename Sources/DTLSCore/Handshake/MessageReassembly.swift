@@ -268,21 +268,18 @@ struct MessageReassembly {
                 let count = Swift.min(body.count - offset, MessageReassembly.maximumFragment)
                 let start = bytes.count
                 // The record's sequence number is given where OpenSSL reads it.
-                bytes += [ContentType.handshake, 0xFE, version, 0, 0, 0, 0, 0, 0, 0, 0]
-                append(UInt64(HandshakeFragment.headerSize + count), width: 2)
-                bytes.append(type)
-                append(UInt64(body.count), width: 3)
-                append(UInt64(sequence), width: 2)
-                append(UInt64(offset), width: 3)
-                append(UInt64(count), width: 3)
-                bytes.append(contentsOf: body[offset..<(offset + count)])
+                ClearRecord.appendFragment(
+                    type,
+                    messageLength: body.count,
+                    messageSequence: sequence,
+                    at: offset,
+                    body[offset..<(offset + count)],
+                    version: version,
+                    to: &bytes
+                )
                 offset += count
                 endRecord(from: start)
             } while offset < body.count
-        }
-
-        private mutating func append(_ number: UInt64, width: Int) {
-            for byte in (0..<width).reversed() { bytes.append(UInt8(truncatingIfNeeded: number >> (8 * UInt64(byte)))) }
         }
 
         private mutating func endRecord(from start: Int) {

@@ -55,7 +55,8 @@ private func addConnectionID(
     }
     if state.context.role == .server {
         // Only in answer to a client that has offered it, and only with a suite whose records are ours to seal.
-        guard state.peerConnectionID != nil,
+        // Longer ones leave no room in small datagrams.
+        guard let peer = state.peerConnectionID, peer.count <= 2 * DtlsConnectionIDs.maximumLength,
             RecordCipher.of(suite: SSL_get_pending_cipher(ssl) ?? SSL_get_current_cipher(ssl)) != nil
         else { return 0 }
         state.agreesOnConnectionIDs = true

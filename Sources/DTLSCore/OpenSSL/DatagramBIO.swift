@@ -176,17 +176,16 @@ final class DatagramBIO {
     }
 
     fileprivate func write(_ bytes: UnsafeRawBufferPointer) {
-        guard let readdress, RecordHeader.hasSealed(bytes) else { return enqueue(bytes) }
-        var readdressed: [UInt8] = []
-        RecordHeader.forEach(in: bytes) { header, range in
+        let isReaddressed = readdress != nil && RecordHeader.hasSealed(bytes)
+        guard isReaddressed || bytes.count > handshakeMTU else { return enqueue(bytes) }
+        // One by one: what a Connection ID makes longer, and a Finished, of whose tag OpenSSL 3.0 does not think when
+        // it fills a datagram, go into another one.
+        let end = RecordHeader.forEach(in: bytes) { header, range in
             let record = UnsafeRawBufferPointer(rebasing: bytes[range])
-            if header.epoch == 0 {
-                readdressed += record
-            } else if let other = readdress(record) {
-                readdressed += other
-            }
+            guard header.epoch > 0, let readdress else { return enqueue(record) }
+            readdress(record)?.withUnsafeBytes { enqueue($0) }
         }
-        if !readdressed.isEmpty { readdressed.withUnsafeBytes { enqueue($0) } }
+        if end < bytes.count { enqueue(UnsafeRawBufferPointer(rebasing: bytes[end...])) }
     }
 
     private func enqueue(_ bytes: UnsafeRawBufferPointer) {

@@ -87,6 +87,13 @@ struct DatagramQueue {
         }
     }
 
+    /// Copies of all of them, in order.
+    var all: [[UInt8]] {
+        var datagrams: [[UInt8]] = []
+        visit { datagrams.append(Array($0)) }
+        return datagrams
+    }
+
     mutating func removeAll() {
         let keeps = bytes.capacity <= Self.preservedCapacity
         bytes.removeAll(keepingCapacity: keeps)

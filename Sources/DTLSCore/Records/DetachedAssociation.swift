@@ -12,8 +12,8 @@ final class DetachedAssociation: AssociationLife {
     let maximumFragment: Int
     private(set) var maximumPayloadSize = 0
     let storedSession: DtlsSession?
-    /// This side's last flight of the handshake, until the peer has shown that it has it.
-    private(set) var flight: DatagramQueue?
+    /// This side's last flight of the handshake, for as long as the peer may ask for it again.
+    private(set) var flight: FinalFlight?
     private var outbound = DatagramQueue()
     private var inbound = DatagramQueue()
     private var events = Deque<DtlsEvent>()
@@ -29,7 +29,7 @@ final class DetachedAssociation: AssociationLife {
         mtu: Int,
         maximumFragment: Int,
         session: DtlsSession?,
-        flight: DatagramQueue?
+        flight: FinalFlight?
     ) {
         self.context = context
         self.records = records
@@ -42,8 +42,18 @@ final class DetachedAssociation: AssociationLife {
     }
 
     /// - Parameter attached: What it was before. It is of no more use afterwards.
-    convenience init?(_ graduation: Graduation, of attached: AttachedAssociation) {
+    convenience init?(_ graduation: Graduation, of attached: AttachedAssociation, now: ContinuousClock.Instant) {
         guard let records = graduation.takeRecords(), let negotiated = attached.negotiated else { return nil }
+        var flight: FinalFlight?
+        if let datagrams = graduation.flight {
+            flight = FinalFlight(
+                datagrams,
+                openedBy: records,
+                nextClearNumber: graduation.nextClearNumber,
+                attempts: attached.context.configuration.retransmission.maximumAttempts,
+                now: now
+            )
+        }
         self.init(
             context: attached.context,
             records: records,
@@ -51,7 +61,7 @@ final class DetachedAssociation: AssociationLife {
             mtu: attached.mtu,
             maximumFragment: graduation.maximumContent,
             session: graduation.session,
-            flight: graduation.flight
+            flight: flight
         )
         outbound = graduation.outbound
         events = attached.events
@@ -65,7 +75,7 @@ final class DetachedAssociation: AssociationLife {
 
     /// Takes what came before this object was there.
     func receiveEarly(_ graduation: Graduation) {
-        for (contentType, content) in graduation.opened {
+        for (contentType, content) in graduation.opened where closeReason == nil {
             content.withUnsafeBytes { inbound.append($0) }
             take(contentType, content.count)
         }
@@ -78,6 +88,7 @@ final class DetachedAssociation: AssociationLife {
         counted.datagramsReceived += 1
         counted.bytesReceived += datagram.count
         guard closeReason == nil else { return .unknown }
+        if let flight, now >= flight.expiresAt { self.flight = nil }
         let receipt = open(datagram)
         context.configuration.capture?.record(datagram, from: name(.peer), to: name(.own))
         return receipt
@@ -228,8 +239,6 @@ final class DetachedAssociation: AssociationLife {
     private func take(_ contentType: UInt8, _ count: Int) {
         if contentType == ContentType.applicationData, count > 0 {
             counted.payloadsReceived += 1
-            // Who sends data has finished its handshake.
-            flight = nil
             if case .applicationData? = events.last {} else { events.append(.applicationData) }
             return
         }
@@ -283,27 +292,14 @@ final class DetachedAssociation: AssociationLife {
         }
     }
 
-    /// Sends the last flight again, because the peer has sent its Finished again: it was lost (RFC 6347 §4.2.4).
-    ///
-    /// What is sealed gets a new number, or a peer whose window has gone on would take it for a replay.
+    /// Sends the last flight again, because the peer has sent its Finished again.
     private func repeatFlight() {
-        guard let flight else { return }
-        counted.retransmissions += 1
-        flight.visit { datagram in
-            var repeated: [UInt8] = []
-            var offset = 0
-            let length = records.connectionIDs.peer.count
-            while let header = RecordHeader(datagram, at: offset, expectedIDLength: length) {
-                let end = offset + header.size + header.length
-                let record = UnsafeRawBufferPointer(rebasing: datagram[offset..<end])
-                if header.epoch == 0 {
-                    repeated += record
-                } else if let again = records.sealAgain(record) {
-                    repeated += again
-                }
-                offset = end
-            }
-            if !repeated.isEmpty { repeated.withUnsafeBytes { outbound.append($0) } }
+        guard var flight = self.flight else { return }
+        // Not in two places at once.
+        self.flight = nil
+        if flight.send(sealedBy: &records, mtu: mtu, into: &outbound) {
+            counted.retransmissions += 1
+            self.flight = flight
         }
     }
 

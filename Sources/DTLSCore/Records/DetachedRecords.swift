@@ -29,7 +29,8 @@ struct DetachedRecords: ~Copyable {
     /// Blocks of 16 bytes that were sealed, additional data not counted.
     private(set) var sealedBlocks: UInt64 = 0
 
-    /// Records that came under numbers that might have been new, and were not authentic.
+    /// Records that came under numbers that might have been new, and were not authentic; or blocks of them, see
+    /// ``RecordCipher/Algorithm/forgeryLimit``.
     private(set) var forgeries: UInt64 = 0
 
     /// - Parameter nextNumber: Above every number that this side has used in epoch 1.
@@ -49,11 +50,14 @@ struct DetachedRecords: ~Copyable {
 
     private var algorithm: RecordCipher.Algorithm { keys.cipher.algorithm }
 
-    /// Takes note of what was sealed with these keys elsewhere.
-    mutating func countAsSealed(blocks: UInt64) { sealedBlocks += blocks }
+    /// Has the ciphers forget the keys, which are not used any more.
+    func forget() { keys.cipher.forgetKeys() }
 
-    /// Takes note of what was refused with these keys elsewhere.
-    mutating func countAsForged(_ count: UInt64) { forgeries += count }
+    #if DEBUG
+        // For tests that cannot wait so long.
+        mutating func countAsSealed(blocks: UInt64) { sealedBlocks += blocks }
+        mutating func countAsForged(_ count: UInt64) { forgeries += count }
+    #endif
 
     // MARK: Hand-over
 
@@ -282,7 +286,7 @@ struct DetachedRecords: ~Copyable {
         guard window.permits(number) else { return .replayed }
         let record = UnsafeRawBufferPointer(rebasing: datagram[offset..<(offset + header.size + header.length)])
         guard let innerCount = unprotect(record, header, by: role.other, connectionIDs.own, into: buffer) else {
-            forgeries += 1
+            forgeries += algorithm.isCCM ? blocks(header.length) : 1
             return .forged
         }
         let isNewest = window.isNewest(number)
@@ -315,12 +319,6 @@ struct DetachedRecords: ~Copyable {
         }
     }
 
-    /// Seals the content of a record of this side again, under a new number.
-    mutating func sealAgain(_ record: UnsafeRawBufferPointer) -> [UInt8]? {
-        guard let own = openOwn(record, hasConnectionID: !connectionIDs.peer.isEmpty) else { return nil }
-        return own.content.withUnsafeBytes { seal(own.contentType, $0, numbered: nextNumber) }
-    }
-
     /// Whether records carry a part of their nonce, which need not be their number.
     var hasExplicitNonce: Bool { algorithm.explicitNonceLength > 0 }
 
@@ -331,7 +329,7 @@ struct DetachedRecords: ~Copyable {
     func openOwn(_ record: UnsafeRawBufferPointer, hasConnectionID: Bool) -> (contentType: UInt8, content: [UInt8])? {
         let id = hasConnectionID ? connectionIDs.peer : []
         guard let header = RecordHeader(record, at: 0, expectedIDLength: id.count), header.epoch == Self.epoch,
-            header.size + header.length == record.count
+            header.connectionIDLength == id.count, header.size + header.length == record.count
         else { return nil }
         var content = [UInt8](repeating: 0, count: header.length)
         let innerCount = content.withUnsafeMutableBytes { unprotect(record, header, by: role, id, into: $0) }

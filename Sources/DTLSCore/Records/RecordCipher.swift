@@ -269,14 +269,15 @@ extension RecordCipher.Algorithm {
         }
     }
 
-    /// How many records may fail to open with one key (RFC 9147 §4.5.3): 2^36, and 2^23.5 for CCM.
+    /// How many records may fail to open with one key (RFC 9147 §4.5.3): 2^36; with CCM, 2^23.5 of the largest ones.
     ///
-    /// For the short tags of CCM8 RFC 9147 has 2^7, which would let any stranger end an association with 128 datagrams;
-    /// DTLS 1.2 knows no such limit, and here they have that of CCM.
+    /// Anybody can send forged records, and small ones come cheap: what CCM's bound is about is blocks of 16 bytes, so
+    /// that those are counted there. For the short tags of CCM8 RFC 9147 has 2^7, which would let any stranger end an
+    /// association with 128 datagrams; DTLS 1.2 knows no such limit, and here they have that of CCM.
     var forgeryLimit: UInt64 {
         switch self {
         case .aes128GCM, .aes256GCM, .chaCha20Poly1305: 1 << 36
-        case .aes128CCM, .aes256CCM, .aes128CCM8, .aes256CCM8: 11_863_283
+        case .aes128CCM, .aes256CCM, .aes128CCM8, .aes256CCM8: 12_148_002_000
         }
     }
 }

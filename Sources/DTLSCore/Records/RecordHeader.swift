@@ -61,14 +61,17 @@ struct RecordHeader {
         sequenceNumber = datagram.uint48(at: offset + 5)
     }
 
-    /// Calls `visit` with each record of what OpenSSL writes, which has no Connection IDs, and where it stands.
-    static func forEach(in bytes: UnsafeRawBufferPointer, _ visit: (RecordHeader, Range<Int>) -> Void) {
+    /// Calls `visit` with each record of what OpenSSL writes, which has no Connection IDs, and where it stands. Returns
+    /// where they end.
+    @discardableResult
+    static func forEach(in bytes: UnsafeRawBufferPointer, _ visit: (RecordHeader, Range<Int>) -> Void) -> Int {
         var offset = 0
         while let header = RecordHeader(bytes, at: offset) {
             let end = offset + size + header.length
             visit(header, offset..<end)
             offset = end
         }
+        return offset
     }
 
     /// Whether any record is of another epoch than 0.

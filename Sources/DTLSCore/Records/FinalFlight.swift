@@ -1,0 +1,131 @@
+/// This side's last flight of the handshake, for a peer that asks for it again because it was lost (RFC 6347 §4.2.4).
+///
+/// It is kept as what its records hold, so that it can be cut for an MTU that has become smaller and numbered anew: a
+/// record under its old number could be too old by now for the peer's replay window.
+///
+/// That the peer sends data does not show that it has the flight: a client may send before the server's Finished has
+/// come (RFC 7918). So it is kept for ``lifetime``.
+struct FinalFlight {
+    /// Twice the time that a datagram may live (RFC 6347 §4.2.4, RFC 793 §3.3).
+    static let lifetime = Duration.seconds(240)
+
+    struct Record {
+        let contentType: UInt8
+        let isSealed: Bool
+        let content: [UInt8]
+    }
+
+    let records: [Record]
+    /// The record number of the next record in clear.
+    private(set) var nextClearNumber: UInt64
+    /// How often it may still be sent.
+    private(set) var attempts: Int
+    let expiresAt: ContinuousClock.Instant
+
+    init(records: [Record], nextClearNumber: UInt64, attempts: Int, expiresAt: ContinuousClock.Instant) {
+        self.records = records
+        self.nextClearNumber = nextClearNumber
+        self.attempts = attempts
+        self.expiresAt = expiresAt
+    }
+
+    /// Reads it out of the datagrams in which it has left; `nil` when there is none.
+    init?(
+        _ datagrams: borrowing DatagramQueue,
+        openedBy keys: borrowing DetachedRecords,
+        nextClearNumber: UInt64,
+        attempts: Int,
+        now: ContinuousClock.Instant
+    ) {
+        var records: [Record] = []
+        let idLength = keys.connectionIDs.peer.count
+        for datagram in datagrams.all {
+            datagram.withUnsafeBytes { bytes in
+                var offset = 0
+                while let header = RecordHeader(bytes, at: offset, expectedIDLength: idLength) {
+                    let end = offset + header.size + header.length
+                    let record = UnsafeRawBufferPointer(rebasing: bytes[offset..<end])
+                    if header.epoch == 0 {
+                        let content = Array(record[header.size...])
+                        records.append(Record(contentType: header.contentType, isSealed: false, content: content))
+                    } else if let own = keys.openOwn(record, hasConnectionID: idLength > 0) {
+                        records.append(Record(contentType: own.contentType, isSealed: true, content: own.content))
+                    }
+                    offset = end
+                }
+            }
+        }
+        guard !records.isEmpty else { return nil }
+        self.init(
+            records: records,
+            nextClearNumber: nextClearNumber,
+            attempts: attempts,
+            expiresAt: now + Self.lifetime
+        )
+    }
+
+    /// Sends it again, in datagrams of up to `mtu` bytes. Returns whether it may be sent once more.
+    mutating func send(sealedBy keys: inout DetachedRecords, mtu: Int, into queue: inout DatagramQueue) -> Bool {
+        guard attempts > 0 else { return false }
+        attempts -= 1
+        var datagram: [UInt8] = []
+        func flush(_ queue: inout DatagramQueue) {
+            if !datagram.isEmpty { datagram.withUnsafeBytes { queue.append($0) } }
+            datagram = []
+        }
+        func add(_ record: [UInt8], _ queue: inout DatagramQueue) {
+            if datagram.count + record.count > mtu { flush(&queue) }
+            datagram += record
+        }
+        for record in records {
+            if record.isSealed {
+                let sealed = record.content.withUnsafeBytes {
+                    keys.seal(record.contentType, $0, numbered: keys.nextNumber)
+                }
+                if let sealed { add(sealed, &queue) }
+            } else if record.contentType == ContentType.handshake {
+                for fragment in cut(record.content, mtu: mtu) { add(fragment, &queue) }
+            } else {
+                var clear: [UInt8] = []
+                ClearRecord.append(record.contentType, record.content, numbered: takeNumber(), to: &clear)
+                add(clear, &queue)
+            }
+        }
+        flush(&queue)
+        return true
+    }
+
+    private mutating func takeNumber() -> UInt64 {
+        defer { nextClearNumber += 1 }
+        return nextClearNumber
+    }
+
+    /// The fragments of a record in clear, each in a record of its own that fits.
+    private mutating func cut(_ content: [UInt8], mtu: Int) -> [[UInt8]] {
+        let room = Swift.max(1, mtu - RecordHeader.size - HandshakeFragment.headerSize)
+        var pieces: [[UInt8]] = []
+        content.withUnsafeBytes { bytes in
+            var cursor = 0
+            while let fragment = HandshakeFragment(bytes, at: cursor, end: bytes.count) {
+                var start = fragment.body.lowerBound
+                repeat {
+                    let end = Swift.min(start + room, fragment.body.upperBound)
+                    var piece: [UInt8] = []
+                    ClearRecord.appendFragment(
+                        fragment.type,
+                        messageLength: fragment.messageLength,
+                        messageSequence: fragment.messageSequence,
+                        at: fragment.fragmentOffset + start - fragment.body.lowerBound,
+                        bytes[start..<end],
+                        numbered: takeNumber(),
+                        to: &piece
+                    )
+                    pieces.append(piece)
+                    start = end
+                } while start < fragment.body.upperBound
+                cursor = fragment.body.upperBound
+            }
+        }
+        return pieces
+    }
+}
