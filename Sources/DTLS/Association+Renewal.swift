@@ -32,14 +32,17 @@ extension Association {
                 effects.question = .certificates(certificates)
                 effects.asker = state.generation
             case .handshakeFinished(let negotiated):
-                if let former = state.engine {
-                    former.abandon()
-                    state.past.add(former.statistics)
-                    // The successor goes on with the count of what came to both.
-                    state.past.datagramsReceived -= successor.statistics.datagramsReceived
-                    state.past.bytesReceived -= successor.statistics.bytesReceived
+                let former = state.engine
+                former?.abandon()
+                state.addToPast { past in
+                    if let former {
+                        past.add(former.statistics)
+                        // The successor goes on with the count of what came to both.
+                        past.datagramsReceived -= successor.statistics.datagramsReceived
+                        past.bytesReceived -= successor.statistics.bytesReceived
+                    }
+                    past.reconnections += 1
                 }
-                state.past.reconnections += 1
                 state.engine = successor
                 state.successor = nil
                 state.awaitedSince = nil
@@ -77,7 +80,7 @@ extension Association {
         guard let successor = state.successor else { return }
         state.successor = nil
         if successor.closeReason == nil { successor.abandon() }
-        state.past.add(successor.statistics.withoutReceived)
+        state.addToPast { $0.add(successor.statistics.withoutReceived) }
     }
 
     /// Answers whoever asked: the successor, if there is one. An answer to a handshake that has been given up is

@@ -71,8 +71,8 @@ final class Association: Sendable {
         var closeReason: DtlsCloseReason?
         var negotiated: DtlsNegotiated?
         var maximumPayloadSize = 0
-        /// Of engines that have gone.
-        var past = DtlsStatistics()
+        /// Of engines that have gone; nil while the first is there.
+        var past: PastStatistics?
         var sendFailures = 0
         var sendsDropped = 0
         /// How often the peer has changed its address.
@@ -95,6 +95,17 @@ final class Association: Sendable {
         var local: DtlsAddress?
         /// Whether the socket has taken a datagram.
         var hasSent = false
+
+        mutating func addToPast(_ change: (inout DtlsStatistics) -> Void) {
+            let past = self.past ?? PastStatistics()
+            change(&past.statistics)
+            self.past = past
+        }
+    }
+
+    /// What is rarely there, and large.
+    final class PastStatistics {
+        var statistics = DtlsStatistics()
     }
 
     /// What an input brought about, to be carried out after the lock is released.
@@ -312,8 +323,10 @@ final class Association: Sendable {
             }
         }
         if state.closeReason != nil {
-            state.past.add(engine.statistics)
-            state.past.roundTrip = engine.statistics.roundTrip
+            state.addToPast { past in
+                past.add(engine.statistics)
+                past.roundTrip = engine.statistics.roundTrip
+            }
             state.engine = nil
             dropSuccessor(&state)
         } else {
@@ -396,7 +409,7 @@ final class Association: Sendable {
 
     var statistics: DtlsStatistics {
         state.withLock { state in
-            var statistics = state.past
+            var statistics = state.past?.statistics ?? DtlsStatistics()
             if let engine = state.engine {
                 statistics.add(engine.statistics)
                 statistics.roundTrip = engine.statistics.roundTrip

@@ -52,4 +52,16 @@ public struct DtlsSignatureAlgorithm: Sendable, Hashable, CustomStringConvertibl
 
     /// The name.
     public var description: String { name }
+
+    /// All of the constants.
+    static let constants: [DtlsSignatureAlgorithm] = [
+        .ecdsaWithSHA256,
+        .ecdsaWithSHA384,
+        .ecdsaWithSHA512,
+        .rsaPSSWithSHA256,
+        .rsaPSSWithSHA384,
+        .rsaPKCS1WithSHA256,
+        .rsaPKCS1WithSHA384,
+        .ed25519,
+    ]
 }

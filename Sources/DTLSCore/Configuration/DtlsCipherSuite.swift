@@ -119,4 +119,22 @@ extension DtlsCipherSuite {
     public static let pskWithAES128CCM = DtlsCipherSuite(0xC0A4, "TLS_PSK_WITH_AES_128_CCM", "PSK-AES128-CCM")
     /// A pre-shared key alone, AES-128-CCM with a tag of 8 bytes (RFC 6655), which CoAP prescribes (RFC 7252 §9.1.3.1).
     public static let pskWithAES128CCM8 = DtlsCipherSuite(0xC0A8, "TLS_PSK_WITH_AES_128_CCM_8", "PSK-AES128-CCM8")
+
+    /// All of these.
+    static let constants: [DtlsCipherSuite] = [
+        .ecdheECDSAWithAES128GCM,
+        .ecdheECDSAWithAES256GCM,
+        .ecdheECDSAWithChaCha20Poly1305,
+        .ecdheECDSAWithAES128CCM,
+        .ecdheECDSAWithAES128CCM8,
+        .ecdheRSAWithAES128GCM,
+        .ecdheRSAWithAES256GCM,
+        .ecdheRSAWithChaCha20Poly1305,
+        .ecdhePSKWithChaCha20Poly1305,
+        .pskWithAES128GCM,
+        .pskWithAES256GCM,
+        .pskWithChaCha20Poly1305,
+        .pskWithAES128CCM,
+        .pskWithAES128CCM8,
+    ]
 }

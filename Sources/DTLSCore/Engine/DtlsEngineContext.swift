@@ -27,6 +27,9 @@ public final class DtlsEngineContext: Sendable {
     /// Whether hellos carry Connection IDs.
     let offersConnectionIDs: Bool
 
+    /// Memory for the datagrams of associations that have left OpenSSL.
+    let queues = QueuePool()
+
     let asksApplication: Bool
     let applicationOverrules: Bool
     // An SSL_CTX that is not changed after init; OpenSSL counts its references and locks its caches (SSL_CTX_new(3)).

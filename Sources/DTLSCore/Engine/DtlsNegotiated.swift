@@ -2,57 +2,109 @@ import COpenSSL
 
 /// What a handshake has settled.
 public struct DtlsNegotiated: Sendable {
+    // One object for all that hold it: the engine, the connection, and whoever got the event.
+    private let storage: Storage
+
     /// The version of the protocol.
-    public let version: DtlsVersion
+    public var version: DtlsVersion { storage.version }
 
     /// The cipher suite.
-    public let cipherSuite: DtlsCipherSuite
+    public var cipherSuite: DtlsCipherSuite { storage.cipherSuite }
 
     /// The group of the key exchange, such as `x25519`, or `nil` where there was none (plain pre-shared keys).
-    public let group: String?
+    public var group: String? { storage.group }
 
     /// The algorithm with which this side has signed the handshake, or `nil` where it signed nothing: clients without a
     /// certificate, pre-shared keys, resumed sessions.
     ///
     /// It is one of the constants of ``DtlsSignatureAlgorithm`` where there is one for it, however the configuration
     /// spells it.
-    public let signatureAlgorithm: DtlsSignatureAlgorithm?
+    public var signatureAlgorithm: DtlsSignatureAlgorithm? { storage.signatureAlgorithm }
 
     /// The algorithm with which the peer has signed the handshake, or `nil` where it signed nothing.
-    public let peerSignatureAlgorithm: DtlsSignatureAlgorithm?
+    public var peerSignatureAlgorithm: DtlsSignatureAlgorithm? { storage.peerSignatureAlgorithm }
 
     /// The certificates that the peer presented, its own first. Empty when it presented none.
     ///
     /// They were verified as the context demands it, before anything was exposed.
-    public let peerCertificates: [DtlsCertificate]
+    public var peerCertificates: [DtlsCertificate] { storage.peerCertificates }
 
     /// The SHA-256 hash of the peer's public key (SubjectPublicKeyInfo), of its certificate or raw (RFC 7250); `nil`
     /// when it presented neither.
-    public let peerPublicKeyFingerprint: DtlsFingerprint?
+    public var peerPublicKeyFingerprint: DtlsFingerprint? { storage.peerPublicKeyFingerprint }
 
     /// The pre-shared-key identity that the client used, or `nil` where certificates were used. It is the peer's text:
     /// escape it before showing it.
-    public let preSharedKeyIdentity: [UInt8]?
+    public var preSharedKeyIdentity: [UInt8]? { storage.preSharedKeyIdentity }
 
     /// The application protocol (RFC 7301), or `nil` where none was negotiated.
-    public let applicationProtocol: String?
+    public var applicationProtocol: String? { storage.applicationProtocol }
 
     /// The SRTP profile (RFC 5764), or `nil` where none was negotiated.
-    public let srtpProfile: DtlsSRTPProfile?
+    public var srtpProfile: DtlsSRTPProfile? { DtlsSRTPProfile.all.first { $0.id == storage.srtpProfile } }
 
     /// The DNS name of the server that the client asked for (RFC 6066 §3), or `nil` where it asked for none.
-    public let serverName: String?
+    public var serverName: String? { storage.serverName }
 
     /// What the client offered, as a server saw it; `nil` on clients, on servers without a ``DtlsHelloGate``, and after
     /// a hand-over.
-    public let clientOffer: DtlsClientOffer?
+    public var clientOffer: DtlsClientOffer? { storage.clientOffer }
 
     /// The Connection IDs (RFC 9146), or `nil` where none were negotiated: the peer does not know them, or one side
     /// does not want them.
-    public let connectionIDs: DtlsNegotiatedConnectionIDs?
+    public var connectionIDs: DtlsNegotiatedConnectionIDs? { storage.connectionIDs }
 
     /// Whether an earlier session was resumed.
-    public let isResumed: Bool
+    public var isResumed: Bool { storage.isResumed }
+
+    private final class Storage: Sendable {
+        let version: DtlsVersion
+        let cipherSuite: DtlsCipherSuite
+        let group: String?
+        let signatureAlgorithm: DtlsSignatureAlgorithm?
+        let peerSignatureAlgorithm: DtlsSignatureAlgorithm?
+        let peerCertificates: [DtlsCertificate]
+        let peerPublicKeyFingerprint: DtlsFingerprint?
+        let preSharedKeyIdentity: [UInt8]?
+        let applicationProtocol: String?
+        let srtpProfile: UInt16
+        let serverName: String?
+        let clientOffer: DtlsClientOffer?
+        let connectionIDs: DtlsNegotiatedConnectionIDs?
+        let isResumed: Bool
+
+        init(
+            version: DtlsVersion,
+            cipherSuite: DtlsCipherSuite,
+            group: String?,
+            signatureAlgorithm: DtlsSignatureAlgorithm?,
+            peerSignatureAlgorithm: DtlsSignatureAlgorithm?,
+            peerCertificates: [DtlsCertificate],
+            peerPublicKeyFingerprint: DtlsFingerprint?,
+            preSharedKeyIdentity: [UInt8]?,
+            applicationProtocol: String?,
+            srtpProfile: UInt16,
+            serverName: String?,
+            clientOffer: DtlsClientOffer?,
+            connectionIDs: DtlsNegotiatedConnectionIDs?,
+            isResumed: Bool
+        ) {
+            self.version = version
+            self.cipherSuite = cipherSuite
+            self.group = group
+            self.signatureAlgorithm = signatureAlgorithm
+            self.peerSignatureAlgorithm = peerSignatureAlgorithm
+            self.peerCertificates = peerCertificates
+            self.peerPublicKeyFingerprint = peerPublicKeyFingerprint
+            self.preSharedKeyIdentity = preSharedKeyIdentity
+            self.applicationProtocol = applicationProtocol
+            self.srtpProfile = srtpProfile
+            self.serverName = serverName
+            self.clientOffer = clientOffer
+            self.connectionIDs = connectionIDs
+            self.isResumed = isResumed
+        }
+    }
 
     init(
         of ssl: OpaquePointer,
@@ -61,27 +113,29 @@ public struct DtlsNegotiated: Sendable {
         clientOffer: DtlsClientOffer?,
         connectionIDs: DtlsNegotiatedConnectionIDs?
     ) {
-        self.clientOffer = clientOffer
-        self.connectionIDs = connectionIDs
-        applicationProtocol = Self.applicationProtocol(of: ssl)
-        let profile = COpenSSL_SSL_selected_srtp_profile(ssl)
-        srtpProfile = DtlsSRTPProfile.all.first { $0.id == profile }
-        serverName = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { String(cString: $0) }
-        version = DtlsVersion(wireValue: UInt16(truncatingIfNeeded: SSL_version(ssl)))
-        cipherSuite = DtlsCipherSuite(SSL_get_current_cipher(ssl))
         let groupID = COpenSSL_SSL_get_negotiated_group(ssl)
-        group = groupID > 0 ? COpenSSL_SSL_group_to_name(ssl, groupID).map { String(cString: $0) } : nil
-        signatureAlgorithm = DtlsSignatureAlgorithm(of: ssl, peer: false)
-        peerSignatureAlgorithm = DtlsSignatureAlgorithm(of: ssl, peer: true)
-        peerCertificates = Self.peerCertificates(of: ssl, role: role)
-        peerPublicKeyFingerprint =
-            COpenSSL_SSL_get0_peer_rpk(ssl).map { DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: $0)) }
-            ?? peerCertificates.first?.publicKeyFingerprint
-        self.preSharedKeyIdentity = preSharedKeyIdentity
-        isResumed = SSL_session_reused(ssl) == 1
+        let certificates = Self.peerCertificates(of: ssl, role: role)
+        let rawKey = COpenSSL_SSL_get0_peer_rpk(ssl)
+        self.init(
+            version: DtlsVersion(wireValue: UInt16(truncatingIfNeeded: SSL_version(ssl))),
+            cipherSuite: DtlsCipherSuite(SSL_get_current_cipher(ssl)),
+            group: groupID > 0 ? COpenSSL_SSL_group_to_name(ssl, groupID).map { String(cString: $0) } : nil,
+            signatureAlgorithm: DtlsSignatureAlgorithm(of: ssl, peer: false),
+            peerSignatureAlgorithm: DtlsSignatureAlgorithm(of: ssl, peer: true),
+            peerCertificates: certificates,
+            peerPublicKeyFingerprint: rawKey.map { DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: $0)) }
+                ?? certificates.first?.publicKeyFingerprint,
+            preSharedKeyIdentity: preSharedKeyIdentity,
+            applicationProtocol: Self.applicationProtocol(of: ssl),
+            srtpProfile: COpenSSL_SSL_selected_srtp_profile(ssl),
+            serverName: SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { String(cString: $0) },
+            clientOffer: clientOffer,
+            connectionIDs: connectionIDs,
+            isResumed: SSL_session_reused(ssl) == 1
+        )
     }
 
-    /// What another process has settled.
+    /// - Parameter srtpProfile: The number of the profile; 0 where there is none.
     init(
         version: DtlsVersion,
         cipherSuite: DtlsCipherSuite,
@@ -92,25 +146,28 @@ public struct DtlsNegotiated: Sendable {
         peerPublicKeyFingerprint: DtlsFingerprint?,
         preSharedKeyIdentity: [UInt8]?,
         applicationProtocol: String?,
-        srtpProfile: DtlsSRTPProfile?,
+        srtpProfile: UInt16,
         serverName: String?,
+        clientOffer: DtlsClientOffer?,
         connectionIDs: DtlsNegotiatedConnectionIDs?,
         isResumed: Bool
     ) {
-        self.version = version
-        self.cipherSuite = cipherSuite
-        self.group = group
-        self.signatureAlgorithm = signatureAlgorithm
-        self.peerSignatureAlgorithm = peerSignatureAlgorithm
-        self.peerCertificates = peerCertificates
-        self.peerPublicKeyFingerprint = peerPublicKeyFingerprint
-        self.preSharedKeyIdentity = preSharedKeyIdentity
-        self.applicationProtocol = applicationProtocol
-        self.srtpProfile = srtpProfile
-        self.serverName = serverName
-        self.connectionIDs = connectionIDs
-        self.isResumed = isResumed
-        clientOffer = nil
+        storage = Storage(
+            version: version,
+            cipherSuite: cipherSuite,
+            group: group,
+            signatureAlgorithm: signatureAlgorithm,
+            peerSignatureAlgorithm: peerSignatureAlgorithm,
+            peerCertificates: peerCertificates,
+            peerPublicKeyFingerprint: peerPublicKeyFingerprint,
+            preSharedKeyIdentity: preSharedKeyIdentity,
+            applicationProtocol: applicationProtocol,
+            srtpProfile: srtpProfile,
+            serverName: serverName,
+            clientOffer: clientOffer,
+            connectionIDs: connectionIDs,
+            isResumed: isResumed
+        )
     }
 
     private static func applicationProtocol(of ssl: OpaquePointer) -> String? {
@@ -149,21 +206,30 @@ extension DtlsSignatureAlgorithm {
         var digest: Int32 = 0
         guard COpenSSL_SSL_get_signature(ssl, peer ? 1 : 0, &kind, &digest) == 1, kind != NID_undef else { return nil }
         func name(_ nid: Int32) -> String { OBJ_nid2sn(nid).map { String(cString: $0) } ?? "\(nid)" }
-        switch kind {
-        case NID_X9_62_id_ecPublicKey: self.init(openSSLName: "ECDSA+" + name(digest))
-        case NID_rsaEncryption: self.init(openSSLName: "RSA+" + name(digest))
-        // In DTLS 1.2 the certificate's key says which of the two kinds of RSA-PSS it is; ordinary RSA keys are what
-        // there is.
-        case NID_rsassaPss: self.init(openSSLName: "rsa_pss_rsae_" + name(digest).lowercased())
-        default: self.init(openSSLName: name(kind).lowercased())
-        }
+        let text =
+            switch kind {
+            case NID_X9_62_id_ecPublicKey: "ECDSA+" + name(digest)
+            case NID_rsaEncryption: "RSA+" + name(digest)
+            // In DTLS 1.2 the certificate's key says which of the two kinds of RSA-PSS it is; ordinary RSA keys are
+            // what there is.
+            case NID_rsassaPss: "rsa_pss_rsae_" + name(digest).lowercased()
+            default: name(kind).lowercased()
+            }
+        // The constants' texts need no memory.
+        self = Self.constants.first { $0.name == text } ?? DtlsSignatureAlgorithm(openSSLName: text)
     }
 }
 
 extension DtlsCipherSuite {
     init(_ cipher: OpaquePointer?) {
+        let id = cipher.map { SSL_CIPHER_get_protocol_id($0) } ?? 0
+        // The constants' texts need no memory.
+        if let known = Self.constants.first(where: { $0.id == id }) {
+            self = known
+            return
+        }
         self.init(
-            cipher.map { SSL_CIPHER_get_protocol_id($0) } ?? 0,
+            id,
             cipher.flatMap { SSL_CIPHER_standard_name($0) }.map { String(cString: $0) } ?? "unknown",
             cipher.flatMap { SSL_CIPHER_get_name($0) }.map { String(cString: $0) } ?? "unknown"
         )

@@ -41,18 +41,15 @@ struct ClientHelloLayout {
         extensions = reader.take(prefix: 2, in: datagram) ?? compression.upperBound..<compression.upperBound
     }
 
+    /// Reads a record that was read before.
+    init?(whole record: [UInt8]) {
+        let layout = record.withUnsafeBytes { try? ClientHelloLayout($0) }
+        guard let layout else { return nil }
+        self = layout
+    }
+
     func hello(in datagram: UnsafeRawBufferPointer) -> DtlsClientHello {
-        DtlsClientHello(
-            random: Array(datagram[start.random]),
-            offer: DtlsClientOffer(
-                cipherSuites: stride(from: cipherSuites.lowerBound, to: cipherSuites.upperBound, by: 2)
-                    .map { datagram.uint16(at: $0) },
-                sessionID: Array(datagram[start.sessionID]),
-                extensions: UnsafeRawBufferPointer(rebasing: datagram[extensions])
-            ),
-            recordSequenceNumber: recordSequenceNumber,
-            record: Array(datagram[record])
-        )
+        DtlsClientHello(record: Array(datagram[record]))
     }
 }
 

@@ -2,17 +2,19 @@
 ///
 /// ``DtlsHelloGate`` makes it; ``DtlsEngine/init(server:hello:usesIPv6:)`` takes it.
 public struct DtlsClientHello: Sendable {
+    /// The record as it came, which is all that is kept of it: a server has one for each association.
+    let record: [UInt8]
+
     /// The client's random, which tells a new handshake of the same peer from a repetition.
-    let random: [UInt8]
+    var random: [UInt8] { layout.map { Array(record[$0.start.random]) } ?? [] }
 
     /// What the client offers.
-    public let offer: DtlsClientOffer
+    public var offer: DtlsClientOffer { DtlsClientOffer(hello: record) }
 
     /// The record's sequence number, from which the server's go on.
-    let recordSequenceNumber: UInt64
+    var recordSequenceNumber: UInt64 { layout?.recordSequenceNumber ?? 0 }
 
-    /// The record as it came.
-    let record: [UInt8]
+    private var layout: ClientHelloLayout? { ClientHelloLayout(whole: record) }
 
     /// Its number among the client's messages.
     var messageSequence: UInt16? {

@@ -2,61 +2,74 @@
 ///
 /// Nothing in it is authenticated before the handshake is finished.
 public struct DtlsClientOffer: Sendable, Hashable {
+    // The record, which an association keeps anyway: what it says is read when it is asked for.
+    private let record: [UInt8]
+
+    init(hello record: [UInt8]) {
+        self.record = record
+    }
+
     /// The cipher suites (IANA registry "TLS Cipher Suites").
-    public let cipherSuites: [UInt16]
+    public var cipherSuites: [UInt16] {
+        guard let layout = ClientHelloLayout(whole: record) else { return [] }
+        return record.withUnsafeBytes { Self.numbers(UnsafeRawBufferPointer(rebasing: $0[layout.cipherSuites])) }
+    }
 
     /// The DNS name of the server that the client means (RFC 6066 §3), in lower case; `nil` when it sent none.
-    public let serverName: String?
+    public var serverName: String? { read(0) { Self.serverName(&$0) } ?? nil }
 
     /// The application protocols (RFC 7301), as bytes.
-    public let applicationProtocols: [[UInt8]]
+    public var applicationProtocols: [[UInt8]] { read(16) { Self.protocols($0.prefixed16()) } ?? [] }
 
     /// The groups for the key exchange (IANA registry "TLS Supported Groups").
-    public let groups: [UInt16]
+    public var groups: [UInt16] { read(10) { Self.numbers($0.prefixed16()) } ?? [] }
 
     /// The signature algorithms (IANA registry "TLS SignatureScheme").
-    public let signatureAlgorithms: [UInt16]
+    public var signatureAlgorithms: [UInt16] { read(13) { Self.numbers($0.prefixed16()) } ?? [] }
 
     /// The SRTP profiles (IANA registry "DTLS-SRTP Protection Profiles").
-    public let srtpProfiles: [UInt16]
+    public var srtpProfiles: [UInt16] { read(14) { Self.numbers($0.prefixed16()) } ?? [] }
 
     /// Whether it knows the extended master secret (RFC 7627).
-    public let knowsExtendedMasterSecret: Bool
+    public var knowsExtendedMasterSecret: Bool { read(23) { _ in true } ?? false }
 
     /// The session that the client would resume by its ID; empty when there is none.
-    public let sessionID: [UInt8]
+    public var sessionID: [UInt8] {
+        ClientHelloLayout(whole: record).map { Array(record[$0.start.sessionID]) } ?? []
+    }
 
     /// Whether it has the number of `suite` in its list.
     public func includes(_ suite: DtlsCipherSuite) -> Bool { cipherSuites.contains(suite.id) }
 
-    init(cipherSuites: [UInt16], sessionID: [UInt8], extensions: UnsafeRawBufferPointer) {
-        var serverName: String?
-        var protocols: [[UInt8]] = []
-        var groups: [UInt16] = []
-        var signatures: [UInt16] = []
-        var profiles: [UInt16] = []
-        var knowsExtendedMasterSecret = false
-        var reader = ByteReader(extensions)
-        while let type = reader.uint16(), let body = reader.prefixed16() {
-            var body = ByteReader(body)
-            switch type {
-            case 0: serverName = Self.serverName(&body)
-            case 10: groups = Self.numbers(body.prefixed16())
-            case 13: signatures = Self.numbers(body.prefixed16())
-            case 14: profiles = Self.numbers(body.prefixed16())
-            case 23: knowsExtendedMasterSecret = true
-            case 16: protocols = Self.protocols(body.prefixed16())
-            default: break
+    /// Offers are equal when all that they say is; the client's random and cookie are no part of them.
+    public static func == (left: DtlsClientOffer, right: DtlsClientOffer) -> Bool {
+        left.record == right.record
+            || left.sessionID == right.sessionID && left.cipherSuites == right.cipherSuites
+                && left.extensions == right.extensions
+    }
+
+    public func hash(into hasher: inout Hasher) {
+        hasher.combine(cipherSuites)
+        hasher.combine(extensions)
+    }
+
+    private var extensions: [UInt8] {
+        ClientHelloLayout(whole: record).map { Array(record[$0.extensions]) } ?? []
+    }
+
+    /// Reads the last extension of a type; `nil` when there is none.
+    private func read<Result>(_ wanted: UInt16, _ body: (inout ByteReader) -> Result) -> Result? {
+        guard let layout = ClientHelloLayout(whole: record) else { return nil }
+        return record.withUnsafeBytes { bytes in
+            var result: Result?
+            var reader = ByteReader(UnsafeRawBufferPointer(rebasing: bytes[layout.extensions]))
+            while let type = reader.uint16(), let contents = reader.prefixed16() {
+                guard type == wanted else { continue }
+                var contents = ByteReader(contents)
+                result = body(&contents)
             }
+            return result
         }
-        self.cipherSuites = cipherSuites
-        self.sessionID = sessionID
-        self.serverName = serverName
-        applicationProtocols = protocols
-        self.groups = groups
-        signatureAlgorithms = signatures
-        srtpProfiles = profiles
-        self.knowsExtendedMasterSecret = knowsExtendedMasterSecret
     }
 
     private static func serverName(_ body: inout ByteReader) -> String? {

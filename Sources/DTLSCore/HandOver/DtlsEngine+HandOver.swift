@@ -186,7 +186,8 @@ extension DtlsNegotiated {
         else { return nil }
         self.init(
             version: DtlsVersion(wireValue: version),
-            cipherSuite: DtlsCipherSuite(suite, name ?? "unknown", openSSLName ?? "unknown"),
+            cipherSuite: DtlsCipherSuite.constants.first { $0.id == suite }
+                ?? DtlsCipherSuite(suite, name ?? "unknown", openSSLName ?? "unknown"),
             group: group,
             signatureAlgorithm: signature.map { DtlsSignatureAlgorithm(openSSLName: $0) },
             peerSignatureAlgorithm: peerSignature.map { DtlsSignatureAlgorithm(openSSLName: $0) },
@@ -194,8 +195,9 @@ extension DtlsNegotiated {
             peerPublicKeyFingerprint: DtlsFingerprint(bytes: Array(fingerprint)),
             preSharedKeyIdentity: identity.map { Array($0) },
             applicationProtocol: alpn,
-            srtpProfile: DtlsSRTPProfile.all.first { $0.id == srtp },
+            srtpProfile: srtp,
             serverName: serverName,
+            clientOffer: nil,
             connectionIDs: hasIDs == 1 ? DtlsNegotiatedConnectionIDs(own: Array(own), peer: Array(peer)) : nil,
             isResumed: isResumed == 1
         )

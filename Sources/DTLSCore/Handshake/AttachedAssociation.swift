@@ -106,7 +106,7 @@ final class AttachedAssociation: AssociationLife {
         filter = RecordFilter(
             role: context.role,
             takesCertificates: context.role == .client || context.settings.clientCertificates != .none,
-            keepsSealed: context.detaches,
+            keepsSealed: context.configuration.maximumVersion < .v1_3,
             connectionID: callbacks.ownConnectionID ?? []
         )
         // DTLS 1.3 has other record headers (RFC 9147 §4), and acknowledgements that name records; only OpenSSL can

@@ -11,6 +11,9 @@ struct DatagramQueue {
     private static let zeros = [UInt8](repeating: 0, count: 16_384)
 
     var isEmpty: Bool { ends.isEmpty }
+
+    /// Whether it has memory, used or not.
+    var hasStorage: Bool { bytes.capacity > 0 }
     var count: Int { ends.count }
     var byteCount: Int { bytes.count }
 

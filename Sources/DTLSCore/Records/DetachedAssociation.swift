@@ -1,5 +1,3 @@
-import DequeModule
-
 /// An association after its handshake, without OpenSSL's `SSL`: keys, numbers, and what has not been handed out yet.
 ///
 /// What each input and output means stands at ``DtlsEngine``, which hands them on.
@@ -16,8 +14,12 @@ final class DetachedAssociation: AssociationLife {
     private(set) var flight: FinalFlight?
     private var outbound = DatagramQueue()
     private var inbound = DatagramQueue()
-    private var events = Deque<DtlsEvent>()
-    private var counted = DtlsStatistics()
+    /// Events of the handshake that nobody has taken.
+    private var earlier: [DtlsEvent] = []
+    /// Events of this life, of which there are two kinds, in this order.
+    private var hasData = false
+    private var hasEnded = false
+    private var counted = DetachedCounts()
     /// The last one.
     private var alertSent: DtlsAlert?
     var flow: Flow?
@@ -64,8 +66,8 @@ final class DetachedAssociation: AssociationLife {
             flight: flight
         )
         outbound = graduation.outbound
-        events = attached.events
-        counted = attached.statistics
+        earlier = Array(attached.events)
+        counted = DetachedCounts(attached.statistics)
         flow = attached.flow
     }
 
@@ -89,13 +91,16 @@ final class DetachedAssociation: AssociationLife {
         counted.bytesReceived += datagram.count
         guard closeReason == nil else { return .unknown }
         if let flight, now >= flight.expiresAt { self.flight = nil }
+        context.queues.equip(&inbound)
         let receipt = open(datagram)
+        context.queues.strip(&inbound)
         context.configuration.capture?.record(datagram, from: name(.peer), to: name(.own))
         return receipt
     }
 
     func send(_ payload: UnsafeRawBufferPointer) throws(DtlsError) {
         try require(payload, configuredMTU: context.configuration.mtu)
+        context.queues.equip(&outbound)
         switch records.seal(ContentType.applicationData, payload, into: &outbound) {
         case .sealed:
             counted.payloadsSent += 1
@@ -136,6 +141,7 @@ final class DetachedAssociation: AssociationLife {
     func drainOutboundBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
         counted.datagramsSent += outbound.count
         counted.bytesSent += outbound.byteCount
+        defer { context.queues.strip(&outbound) }
         guard let capture = context.configuration.capture else { return outbound.drain(body) }
         outbound.drain { datagram in
             capture.record(datagram, from: name(.own), to: name(.peer))
@@ -143,13 +149,30 @@ final class DetachedAssociation: AssociationLife {
         }
     }
 
-    func nextEvent() -> DtlsEvent? { events.popFirst() }
+    func nextEvent() -> DtlsEvent? {
+        if !earlier.isEmpty {
+            let event = earlier.removeFirst()
+            // Nothing comes to it any more.
+            if earlier.isEmpty { earlier = [] }
+            return event
+        }
+        if hasData {
+            hasData = false
+            return .applicationData
+        }
+        guard hasEnded, let closeReason else { return nil }
+        hasEnded = false
+        return .closed(closeReason)
+    }
 
-    func drainApplicationDataBytes(_ body: (UnsafeRawBufferPointer) -> Void) { inbound.drain(body) }
+    func drainApplicationDataBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
+        inbound.drain(body)
+        context.queues.strip(&inbound)
+    }
 
     var nextDeadline: ContinuousClock.Instant? { nil }
     var isOpen: Bool { closeReason == nil }
-    var statistics: DtlsStatistics { counted }
+    var statistics: DtlsStatistics { counted.statistics }
     var negotiated: DtlsNegotiated? { settled }
     var session: DtlsSession? { storedSession }
 
@@ -239,7 +262,7 @@ final class DetachedAssociation: AssociationLife {
     private func take(_ contentType: UInt8, _ count: Int) {
         if contentType == ContentType.applicationData, count > 0 {
             counted.payloadsReceived += 1
-            if case .applicationData? = events.last {} else { events.append(.applicationData) }
+            hasData = true
             return
         }
         let content = inbound.removeLast()
@@ -329,6 +352,6 @@ final class DetachedAssociation: AssociationLife {
         guard closeReason == nil else { return }
         closeReason = reason
         flight = nil
-        events.append(.closed(reason))
+        hasEnded = true
     }
 }

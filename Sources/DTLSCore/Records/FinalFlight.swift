@@ -15,7 +15,20 @@ struct FinalFlight {
         let content: [UInt8]
     }
 
-    let records: [Record]
+    // All of them in one piece of memory: type, whether it is sealed, two bytes of length, content.
+    private let packed: [UInt8]
+
+    var records: [Record] {
+        packed.withUnsafeBytes { bytes in
+            var records: [Record] = []
+            var reader = ByteReader(bytes)
+            while let type = reader.uint8(), let isSealed = reader.uint8(), let content = reader.prefixed16() {
+                records.append(Record(contentType: type, isSealed: isSealed == 1, content: Array(content)))
+            }
+            return records
+        }
+    }
+
     /// The record number of the next record in clear.
     private(set) var nextClearNumber: UInt64
     /// How often it may still be sent.
@@ -23,7 +36,14 @@ struct FinalFlight {
     let expiresAt: ContinuousClock.Instant
 
     init(records: [Record], nextClearNumber: UInt64, attempts: Int, expiresAt: ContinuousClock.Instant) {
-        self.records = records
+        var packed: [UInt8] = []
+        packed.reserveCapacity(records.reduce(0) { $0 + 4 + $1.content.count })
+        for record in records {
+            packed += [record.contentType, record.isSealed ? 1 : 0]
+            packed += [UInt8(record.content.count >> 8), UInt8(truncatingIfNeeded: record.content.count)]
+            packed += record.content
+        }
+        self.packed = packed
         self.nextClearNumber = nextClearNumber
         self.attempts = attempts
         self.expiresAt = expiresAt
