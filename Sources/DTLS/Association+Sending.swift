@@ -55,7 +55,15 @@ extension Association {
         var dropped = 0
         var refusals: [Int32] = []
         var tooLarge: [Int] = []
+        var allowance = state.path?.allowance ?? .max
+        let before = allowance
+        var unproven = 0
         engine.drainOutboundBytes { datagram in
+            guard datagram.count <= allowance else {
+                unproven += 1
+                return
+            }
+            allowance -= datagram.count
             switch owner.loop.socket.send(datagram, to: peer, from: local) {
             case .sent, .queued: hasSent = true
             case .dropped: dropped += 1
@@ -64,6 +72,8 @@ extension Association {
             }
         }
         if hasSent { state.hasSent = true }
+        if state.path != nil { state.path?.sent += before - allowance }
+        if unproven > 0 { state.unprovenDrops += unproven }
         if dropped > 0 { state.sendsDropped += dropped }
         if !refusals.isEmpty || !tooLarge.isEmpty { state.sendFailures += refusals.count + tooLarge.count }
         if let least = tooLarge.min() {

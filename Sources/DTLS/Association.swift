@@ -77,6 +77,9 @@ final class Association: Sendable {
         var sendsDropped = 0
         /// How often the peer has changed its address.
         var moves = 0
+        /// Where the peer seems to be, until it has shown it.
+        var path: UnprovenPath?
+        var unprovenDrops = 0
         var inbox: Inbox
         /// When the last authentic payload came, or the last one went.
         var lastActivity: ContinuousClock.Instant
@@ -186,9 +189,10 @@ final class Association: Sendable {
             let hasSuccessor = state.successor != nil
             var receipt = DtlsReceipt.unknown
             var former: DtlsAddress?
-            var effects = collect(&state, before: { state in former = self.follow(source, local, receipt, &state) }) {
-                receipt = $0.receive(datagram, now: now)
+            let follow: (inout State) -> Void = { state in
+                former = self.follow(source, local, receipt, bytes: datagram.count, &state, now: now)
             }
+            var effects = collect(&state, before: follow) { receipt = $0.receive(datagram, now: now) }
             if let former {
                 effects.movedFrom = former
                 effects.movers += state.movers.removeAll()
@@ -200,27 +204,6 @@ final class Association: Sendable {
         carryOut(effects)
     }
 
-    /// Takes note of where the peer is, and at which address of this machine it was heard. Returns where it was if it
-    /// has moved.
-    ///
-    /// Only what is authentic counts: anybody can send a datagram in the peer's name to another of the addresses. And
-    /// to another address of the peer only what is newer than all before, or a copy that somebody sends later would
-    /// lead away from it (RFC 9146 §6).
-    private func follow(
-        _ source: DtlsAddress,
-        _ local: DtlsAddress?,
-        _ receipt: DtlsReceipt,
-        _ state: inout State
-    ) -> DtlsAddress? {
-        guard receipt >= .authentic, state.engine?.isOpen == true else { return nil }
-        // A capture goes on under the name that it began with, or its readers would take it for another conversation.
-        if let local { state.local = local }
-        guard source != state.peer, receipt == .newest else { return nil }
-        defer { state.peer = source }
-        state.moves += 1
-        return state.peer
-    }
-
     func handleTimeout(now: ContinuousClock.Instant) {
         let effects = state.withLock { state in
             // The entry that led here is used up, unless it is left from before.
@@ -228,7 +211,14 @@ final class Association: Sendable {
             if let idleTimeout, state.negotiated != nil, now >= state.lastActivity + idleTimeout {
                 return collect(&state) { $0.close(as: .idle) }
             }
-            var effects = collect(&state) { $0.handleTimeout(now: now) }
+            var left: DtlsAddress?
+            var effects = collect(&state, before: { left = self.pathTimedOut(&$0, now: now) }) {
+                $0.handleTimeout(now: now)
+            }
+            if let left {
+                effects.movedFrom = left
+                effects.movers += state.movers.removeAll()
+            }
             if state.successor != nil {
                 renew(&state, &effects) { $0.handleTimeout(now: now) }
             } else if let renewal, let since = state.awaitedSince, now >= since + renewal.silence {
@@ -359,7 +349,8 @@ final class Association: Sendable {
     /// When an open association is to be looked at because it may have been silent for too long.
     func silenceDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
         guard state.negotiated != nil else { return nil }
-        let idle = idleTimeout.map { state.lastActivity + $0 }
+        var idle = idleTimeout.map { state.lastActivity + $0 }
+        if let path = state.path { idle = Swift.min(idle ?? path.deadline, path.deadline) }
         guard let renewal, state.successor == nil, let since = state.awaitedSince else { return idle }
         return Swift.min(idle ?? since + renewal.silence, since + renewal.silence)
     }
@@ -416,6 +407,7 @@ final class Association: Sendable {
             }
             statistics.drops[.receiveQueueFull] = state.inbox.dropped
             statistics.drops[.sendQueueFull] = state.sendsDropped
+            statistics.drops[.unprovenPath] = state.unprovenDrops
             statistics.sendFailures = state.sendFailures
             statistics.peerMoves = state.moves
             statistics.mostQueuedPayloads = state.inbox.highWater

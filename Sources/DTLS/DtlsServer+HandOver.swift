@@ -15,6 +15,21 @@ public struct DtlsHandOver: Sendable {
     public let remaining: Int
 }
 
+/// A ``DtlsHandOver`` on its way in, for a server that begins with it.
+public struct DtlsSealedAssociations: Sendable {
+    /// What ``DtlsHandOver/bytes`` were.
+    public let bytes: [UInt8]
+
+    /// The key under which they were sealed.
+    public let key: DtlsHandOverKey
+
+    /// Makes a value of both.
+    public init(bytes: [UInt8], key: DtlsHandOverKey) {
+        self.bytes = bytes
+        self.key = key
+    }
+}
+
 // A planned restart without a new handshake, a server that takes another one's place, a device that changes hosts.
 
 extension DtlsServer {
@@ -23,7 +38,8 @@ extension DtlsServer {
     ///
     /// Here they have ended from that moment, with ``DtlsCloseReason/handedOver``; their peers are told nothing. What
     /// they had received and nobody has read goes along. What comes between is lost as datagrams are, unless the socket
-    /// is handed over, too (``handOverSocket()``): then it waits there.
+    /// is handed over, too
+    /// (``handOverSocket()``), and the other server is made with these associations: then it waits there.
     ///
     /// The bytes must be imported once: two servers that go on with the same keys use nonces twice, which gives the
     /// keys' secrets away. Within a process a second import is refused; beyond it nobody but the caller can see to
@@ -64,7 +80,7 @@ extension DtlsServer {
     }
 
     /// Closes the server but keeps its socket, for a successor
-    /// (``init(socket:takesOwnership:context:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:)``) in this
+    /// (``init(socket:takesOwnership:context:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:associations:)``) in this
     /// process or another one: what comes meanwhile waits in the kernel's buffer.
     ///
     /// Connections that were not exported before are closed with close_notify.

@@ -28,8 +28,9 @@ public final class DtlsServer: Sendable {
         _ limits: DtlsServerLimits,
         _ admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
         _ handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?,
-        _ logger: Logger?
-    ) {
+        _ logger: Logger?,
+        _ associations: DtlsSealedAssociations?
+    ) throws(DtlsError) {
         endpoint = ServerEndpoint(
             socket: socket,
             gate: gate,
@@ -39,6 +40,16 @@ public final class DtlsServer: Sendable {
             handshakeFailed: handshakeFailed,
             logger: logger
         )
+        // Before the first datagram is read.
+        if let associations {
+            do throws(DtlsError) {
+                _ = try endpoint.importAssociations(associations.bytes, under: associations.key)
+            } catch {
+                endpoint.close()
+                throw error
+            }
+        }
+        endpoint.start()
     }
 
     /// Binds a socket and begins to serve.
@@ -58,6 +69,8 @@ public final class DtlsServer: Sendable {
     ///   - handshakeFailed: Told of each handshake that failed after its cookie, and why: for logs, or to ban an
     ///     address. Called on the server's queue or wherever the failure was noticed; it must be quick.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
+    ///   - associations: What another server has exported (``exportAssociations(under:lifetime:where:)``). It is
+    ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
     ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
     ///   or limits out of their range.
@@ -70,12 +83,13 @@ public final class DtlsServer: Sendable {
         cookieSecrets: DtlsCookieSecrets? = nil,
         admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
         handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)? = nil,
-        logger: Logger? = nil
+        logger: Logger? = nil,
+        associations: DtlsSealedAssociations? = nil
     ) async throws(DtlsError) -> DtlsServer {
         try limits.validate()
         let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
         let socket = try await UDPSocket.bind(host: host, port: port, options: options)
-        return DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger)
+        return try DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, associations)
     }
 
     /// Serves on a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back
@@ -86,12 +100,13 @@ public final class DtlsServer: Sendable {
     ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
     ///   - context: Credentials and demands.
     ///   - limits: As in
-    ///     ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:)``, like those
-    ///     that follow.
+    ///     ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:associations:)``,
+    ///     like those that follow.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
     ///   - admitsAddress: Asked about the source of each hello of a stranger.
     ///   - handshakeFailed: Told of each handshake that failed after its cookie.
     ///   - logger: Where to log.
+    ///   - associations: What another server has exported.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of
     ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the
     ///   caller's then.
@@ -103,13 +118,14 @@ public final class DtlsServer: Sendable {
         cookieSecrets: DtlsCookieSecrets? = nil,
         admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
         handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)? = nil,
-        logger: Logger? = nil
+        logger: Logger? = nil,
+        associations: DtlsSealedAssociations? = nil
     ) throws(DtlsError) {
         // First what may fail: a descriptor that was adopted is closed with its socket.
         try limits.validate()
         let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
         let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
-        self.init(gate, socket, context, limits, admitsAddress, handshakeFailed, logger)
+        try self.init(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, associations)
     }
 
     deinit {

@@ -64,6 +64,9 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     /// A datagram that the socket had no room for, and its backlog neither, or for which the interface had none
     /// (`ENOBUFS`).
     public static let sendQueueFull = Self(kind: .sendQueueFull)
+    /// A datagram to an address where the peer has not yet shown to be, beyond three times what has come from there
+    /// (RFC 9853).
+    public static let unprovenPath = Self(kind: .unprovenPath)
 
     /// All of them.
     public static let allCases = Kind.allCases.map { Self(kind: $0) }
@@ -75,7 +78,7 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
         case malformedRecord, clearRecordWhenOpen, clearAlert, clearData, improperHandshakeMessage, improperSealedRecord
         case undersizedRecord, earlyRecordLimit, reassemblyLimit
         case unopenedRecord
-        case waitingForApplication, receiveQueueFull, sendQueueFull
+        case waitingForApplication, receiveQueueFull, sendQueueFull, unprovenPath
     }
 }
 

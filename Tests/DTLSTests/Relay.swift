@@ -74,6 +74,16 @@ final class Relay: @unchecked Sendable {
         state.withLock { $0.rule = rule }
     }
 
+    /// Keeps the one datagram to the server that `send` brings about, which goes no further.
+    func keep(_ send: () async throws -> Void) async throws -> [UInt8] {
+        let before = recorded(.toServer).count
+        rule { $0.direction == .toServer ? [] : [$0.bytes] }
+        try await send()
+        try await eventually("the relay has the datagram") { recorded(.toServer).count > before }
+        passEverything()
+        return recorded(.toServer)[before]
+    }
+
     /// Has another server in the first one's place from now on, as if that had been restarted.
     func redirect(to server: DtlsAddress) {
         state.withLock { $0.server = server }

@@ -55,8 +55,10 @@ final class ServerEndpoint: AssociationOwner {
                 handshakeRate: limits.handshakeRatePerPrefix.map { PrefixRateLimiter($0, now: now) }
             )
         )
-        loop.start(self)
     }
+
+    /// Begins to read datagrams.
+    func start() { loop.start(self) }
 
     func close() {
         var drainers: [CheckedContinuation<Bool, Never>] = []

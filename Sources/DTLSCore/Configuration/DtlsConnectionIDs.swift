@@ -23,6 +23,11 @@ public struct DtlsConnectionIDs: Sendable {
     /// it. Default: 1, which adds nothing.
     public var padding = 1
 
+    /// Whether to agree on return routability checks (RFC 9853), which show that a peer whose address has changed
+    /// receives what is sent there: without them anybody who can send a record of the peer's from a forged address has
+    /// the association's traffic sent to that address. Default: `true`; it takes a peer that knows them, too.
+    public var checksPaths = true
+
     /// Clients take part without an ID of their own (``accepted``); servers give each association one of 8 random
     /// bytes. The default.
     public static let automatic = DtlsConnectionIDs(kind: .automatic)
@@ -116,4 +121,6 @@ struct ConnectionIDPair {
     var peer: [UInt8] = []
     /// To a multiple of how many bytes records to the peer are filled up, if they carry an ID.
     var padding = 1
+    /// Whether both sides know return routability checks.
+    var checksPaths = false
 }

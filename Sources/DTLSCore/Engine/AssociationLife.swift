@@ -8,6 +8,7 @@ protocol AssociationLife: AnyObject {
     func close(as reason: DtlsCloseReason)
     func abandon()
     func lowerMTU(to bytes: Int)
+    func challengePath() -> Bool
 
     func drainOutboundBytes(_ body: (UnsafeRawBufferPointer) -> Void)
     func nextEvent() -> DtlsEvent?
@@ -20,6 +21,8 @@ protocol AssociationLife: AnyObject {
     var negotiated: DtlsNegotiated? { get }
     var maximumPayloadSize: Int { get }
     var mtu: Int { get }
+    var checksPaths: Bool { get }
+    var isPathChallenged: Bool { get }
     var flow: Flow? { get set }
     var roundTrip: Duration? { get set }
 

@@ -319,6 +319,22 @@ extension DtlsEngine {
         life.lowerMTU(to: bytes)
     }
 
+    /// Whether both sides know return routability checks (RFC 9853; ``DtlsConnectionIDs/checksPaths``).
+    public var checksPaths: Bool { life.checksPaths }
+
+    /// Asks the peer to show that it receives what is sent to the address where it seems to be now (RFC 9853 §5.1): the
+    /// datagram that ``drainOutbound(_:)`` hands out next is to go there.
+    ///
+    /// Call it when a datagram that was ``DtlsReceipt/newest`` came from another address than before, again after a
+    /// while when nothing came of it, and send no more than three times what has come from there until
+    /// ``isPathChallenged`` is `false` again. After a second without an answer the peer is not there.
+    ///
+    /// - Returns: `false`, and nothing was sent, when ``checksPaths`` is.
+    public func challengePath() -> Bool { life.challengePath() }
+
+    /// Whether the last ``challengePath()`` has not been answered.
+    public var isPathChallenged: Bool { life.isPathChallenged }
+
     /// Takes note that the peer cannot be reached, in the words of the network or the system.
     ///
     /// Only a client's handshake cares, and only until the peer has answered: an ICMP message can be forged and a route

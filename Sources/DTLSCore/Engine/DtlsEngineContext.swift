@@ -100,7 +100,11 @@ public final class DtlsEngineContext: Sendable {
             return (false, false)
         }
         guard configuration.connectionIDs.length(for: role) != nil else { return (true, false) }
-        return (true, ConnectionIDExtension.install(on: context, role: role))
+        let isInstalled = ConnectionIDExtension.install(on: context, role: role)
+        if isInstalled, configuration.connectionIDs.checksPaths {
+            ConnectionIDExtension.installPathChecks(on: context)
+        }
+        return (true, isInstalled)
     }
 
     /// The version of the OpenSSL that is linked, such as `OpenSSL 3.0.19 27 Jan 2026`.

@@ -91,7 +91,8 @@ extension AttachedAssociation {
             connectionIDs: ConnectionIDPair(
                 own: ids?.own ?? [],
                 peer: ids?.peer ?? [],
-                padding: context.configuration.connectionIDs.padding
+                padding: context.configuration.connectionIDs.padding,
+                checksPaths: ids != nil && callbacks.agreesOnPathChecks
             ),
             window: ReplayWindow(size: context.configuration.replayWindow)
         )

@@ -5,6 +5,11 @@ import COpenSSL
 extension AttachedAssociation {
     var mtu: Int { bio.mtu }
 
+    // There are no records for them in OpenSSL.
+    var checksPaths: Bool { false }
+    var isPathChallenged: Bool { false }
+    func challengePath() -> Bool { false }
+
     func lowerMTU(to bytes: Int) {
         let mtu = Swift.max(bytes, DtlsEngine.minimumMTU)
         guard mtu < bio.mtu, lifecycle.closeReason == nil else { return }

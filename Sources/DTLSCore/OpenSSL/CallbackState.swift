@@ -33,6 +33,9 @@ final class CallbackState {
     var peerConnectionID: [UInt8]?
     /// Whether both hellos have said so.
     var agreesOnConnectionIDs = false
+    /// Whether the peer knows return routability checks, and whether both hellos have said so.
+    var peerChecksPaths = false
+    var agreesOnPathChecks = false
     var alertSent: DtlsAlert?
     var alertReceived: DtlsAlert?
     var verdict: DtlsCertificateVerdict?

@@ -1,6 +1,7 @@
 import COpenSSL
 
-// The hello extension connection_id (RFC 9146 §3), which OpenSSL does not know, through SSL_CTX_add_custom_ext(3).
+// The hello extensions connection_id (RFC 9146 §3) and rrc (RFC 9853 §3), which OpenSSL does not know, through
+// SSL_CTX_add_custom_ext(3).
 
 enum ConnectionIDExtension {
     /// Lets the hellos of a context carry Connection IDs. Returns whether they may: not where OpenSSL knows the
@@ -25,6 +26,16 @@ enum ConnectionIDExtension {
 
     /// Its number in the IANA registry "TLS ExtensionType Values".
     private static let number: UInt32 = 54
+
+    /// Lets the hellos of a context say that return routability checks are known, after ``install(on:role:)``: that is
+    /// the order in which OpenSSL writes and reads them.
+    static func installPathChecks(on context: OpaquePointer) {
+        let places = UInt32(SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_2_SERVER_HELLO)
+        _ = SSL_CTX_add_custom_ext(context, pathChecks, places, addPathChecks, nil, nil, parsePathChecks, nil)
+        OpenSSLErrorQueue.clear()
+    }
+
+    private static let pathChecks: UInt32 = 61
 
     private static func offersOnlyAEAD(_ context: OpaquePointer) -> Bool {
         let suites = SSL_CTX_get_ciphers(context)
@@ -106,6 +117,49 @@ private func parseConnectionID(
         state.agreesOnConnectionIDs = true
     }
     state.peerConnectionID = Array(UnsafeBufferPointer(start: bytes + 1, count: count - 1))
+    return 1
+}
+
+/// Says that checks are known: a server only to a client that has said so, and only beside an ID.
+private func addPathChecks(
+    _ ssl: OpaquePointer?,
+    _ number: UInt32,
+    _ place: UInt32,
+    _ bytes: UnsafeMutablePointer<UnsafePointer<UInt8>?>?,
+    _ count: UnsafeMutablePointer<Int>?,
+    _ certificate: OpaquePointer?,
+    _ chainIndex: Int,
+    _ alert: UnsafeMutablePointer<Int32>?,
+    _ argument: UnsafeMutableRawPointer?
+) -> Int32 {
+    guard let ssl, let state = CallbackState.of(ssl), state.ownConnectionID != nil else { return 0 }
+    if state.context.role == .server {
+        guard state.peerChecksPaths, state.agreesOnConnectionIDs else { return 0 }
+        state.agreesOnPathChecks = true
+    }
+    bytes?.pointee = nil
+    count?.pointee = 0
+    return 1
+}
+
+private func parsePathChecks(
+    _ ssl: OpaquePointer?,
+    _ number: UInt32,
+    _ place: UInt32,
+    _ bytes: UnsafePointer<UInt8>?,
+    _ count: Int,
+    _ certificate: OpaquePointer?,
+    _ chainIndex: Int,
+    _ alert: UnsafeMutablePointer<Int32>?,
+    _ argument: UnsafeMutableRawPointer?
+) -> Int32 {
+    guard let ssl, let state = CallbackState.of(ssl), state.ownConnectionID != nil else { return 1 }
+    guard count == 0 else {
+        alert?.pointee = DtlsAlertDescription.decodeError.alertNumber
+        return 0
+    }
+    state.peerChecksPaths = true
+    if state.context.role == .client { state.agreesOnPathChecks = true }
     return 1
 }
 

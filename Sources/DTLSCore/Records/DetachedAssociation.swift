@@ -14,6 +14,8 @@ final class DetachedAssociation: AssociationLife {
     private(set) var flight: FinalFlight?
     private var outbound = DatagramQueue()
     private var inbound = DatagramQueue()
+    /// What a response to the last challenge must hold; nil when it has come, or there was none.
+    private var pathCookie: [UInt8]?
     /// Events of the handshake that nobody has taken.
     private var earlier: [DtlsEvent] = []
     /// Events of this life, of which there are two kinds, in this order.
@@ -171,6 +173,7 @@ final class DetachedAssociation: AssociationLife {
     }
 
     var nextDeadline: ContinuousClock.Instant? { nil }
+    var isPathChallenged: Bool { pathCookie != nil }
     var isOpen: Bool { closeReason == nil }
     var statistics: DtlsStatistics { counted.statistics }
     var negotiated: DtlsNegotiated? { settled }
@@ -271,10 +274,46 @@ final class DetachedAssociation: AssociationLife {
             takeAlert(DtlsAlert(packed: Int32(content[0]) << 8 | Int32(content[1])))
         case ContentType.handshake where !content.isEmpty:
             takeHandshake(content)
+        case ContentType.returnRoutabilityCheck where records.connectionIDs.checksPaths:
+            takePathCheck(content)
         case ContentType.applicationData:
             // An empty one is read and thrown away.
             break
         default:
+            counted.drops[.unopenedRecord] += 1
+        }
+    }
+
+    // MARK: Return routability checks (RFC 9853)
+
+    var checksPaths: Bool { records.connectionIDs.checksPaths }
+
+    func challengePath() -> Bool {
+        guard isOpen, checksPaths, let cookie = try? RandomBytes.array(PathCheck.cookieLength) else { return false }
+        pathCookie = cookie
+        return send(PathCheck(.challenge, cookie))
+    }
+
+    private func send(_ check: PathCheck) -> Bool {
+        context.queues.equip(&outbound)
+        let sealing = check.content.withUnsafeBytes {
+            records.seal(ContentType.returnRoutabilityCheck, $0, into: &outbound)
+        }
+        guard case .sealed = sealing else { return false }
+        return true
+    }
+
+    private func takePathCheck(_ content: [UInt8]) {
+        guard let check = PathCheck(content) else {
+            counted.drops[.unopenedRecord] += 1
+            return
+        }
+        switch check.kind {
+        case .challenge:
+            _ = send(PathCheck(.response, check.cookie))
+        case .response where check.cookie == pathCookie:
+            pathCookie = nil
+        case .response, .drop:
             counted.drops[.unopenedRecord] += 1
         }
     }

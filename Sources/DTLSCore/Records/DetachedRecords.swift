@@ -76,6 +76,7 @@ struct DetachedRecords: ~Copyable {
         writer.appendPrefixed(connectionIDs.own, UInt8.self)
         writer.appendPrefixed(connectionIDs.peer, UInt8.self)
         writer.append(UInt16(truncatingIfNeeded: connectionIDs.padding))
+        writer.append(UInt8(connectionIDs.checksPaths ? 1 : 0))
     }
 
     /// Goes on where another process has ended.
@@ -99,9 +100,14 @@ struct DetachedRecords: ~Copyable {
         guard let window = ReplayWindow(next: next, contents: words),
             let own = reader.prefixed(UInt8.self), own.count <= DtlsConnectionIDs.maximumLength,
             let peer = reader.prefixed(UInt8.self), let padding = reader.number(UInt16.self),
-            (1...128).contains(padding)
+            (1...128).contains(padding), let checksPaths = reader.number(UInt8.self)
         else { return nil }
-        let ids = ConnectionIDPair(own: Array(own), peer: Array(peer), padding: Int(padding))
+        let ids = ConnectionIDPair(
+            own: Array(own),
+            peer: Array(peer),
+            padding: Int(padding),
+            checksPaths: checksPaths == 1
+        )
         self.init(
             keys: keys,
             role: role == 1 ? .client : .server,
@@ -256,9 +262,10 @@ struct DetachedRecords: ~Copyable {
     func isProper(_ header: RecordHeader, at offset: Int, in datagram: UnsafeRawBufferPointer) -> Bool {
         guard header.epoch == Self.epoch, datagram[offset + 2] == 0xFD else { return false }
         if connectionIDs.own.isEmpty {
-            guard (ContentType.changeCipherSpec...ContentType.applicationData).contains(header.contentType) else {
-                return false
-            }
+            guard
+                (ContentType.changeCipherSpec...ContentType.applicationData).contains(header.contentType)
+                    || connectionIDs.checksPaths && header.contentType == ContentType.returnRoutabilityCheck
+            else { return false }
         } else {
             // Once it is negotiated, nothing without it is the peer's (RFC 9146 §3).
             guard header.contentType == ContentType.connectionID,

@@ -4,6 +4,8 @@ enum ContentType {
     static let alert: UInt8 = 21
     static let handshake: UInt8 = 22
     static let applicationData: UInt8 = 23
+    /// RFC 9853 §4.
+    static let returnRoutabilityCheck: UInt8 = 27
     /// Something sealed, whose kind is sealed with it, behind a Connection ID.
     static let connectionID: UInt8 = 25
 }
