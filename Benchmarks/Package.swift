@@ -1,0 +1,33 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// Measurements of the library, one executable each. README.md says how to run them and what they print.
+
+let core = Target.Dependency.product(name: "DTLSCore", package: "swift-dtls")
+let dtls = Target.Dependency.product(name: "DTLS", package: "swift-dtls")
+let arguments = Target.Dependency.product(name: "ArgumentParser", package: "swift-argument-parser")
+
+let settings: [SwiftSetting] = [
+    .enableUpcomingFeature("ExistentialAny"),
+    .enableUpcomingFeature("InternalImportsByDefault"),
+    .enableUpcomingFeature("MemberImportVisibility"),
+]
+
+let package = Package(
+    name: "swift-dtls-benchmarks",
+    platforms: [.macOS(.v15)],
+    dependencies: [
+        .package(name: "swift-dtls", path: ".."),
+        .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    ],
+    targets: [
+        // What glibc's allocator says of itself, and a census of what it has given out.
+        .target(name: "CMemory"),
+        .executableTarget(
+            name: "idle-memory",
+            dependencies: ["CMemory", core, dtls, arguments],
+            swiftSettings: settings
+        ),
+    ],
+    swiftLanguageModes: [.v6]
+)
