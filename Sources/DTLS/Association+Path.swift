@@ -5,7 +5,7 @@ import DTLSCore
 
 extension Association {
     /// An address at which the peer has not yet shown that it receives anything.
-    struct UnprovenPath {
+    final class UnprovenPath {
         /// Where it was before, and has shown to be.
         let former: DtlsAddress
         /// Bytes of authentic datagrams from the new address, and bytes that were sent there.
@@ -17,6 +17,12 @@ extension Association {
         /// RFC 9853 §5.4: a second where nothing is known of the path. Three challenges fit into it.
         static let challengeInterval = Duration.milliseconds(334)
         static let maximumChallenges = 3
+
+        init(former: DtlsAddress, received: Int, deadline: ContinuousClock.Instant) {
+            self.former = former
+            self.received = received
+            self.deadline = deadline
+        }
 
         /// How many bytes may still be sent.
         var allowance: Int { Swift.max(0, 3 * received - sent) }
@@ -63,7 +69,7 @@ extension Association {
 
     /// Challenges again, or goes back to where the peer was. Returns the address that it has left, if so.
     func pathTimedOut(_ state: inout State, now: ContinuousClock.Instant) -> DtlsAddress? {
-        guard var path = state.path, now >= path.deadline, let engine = state.engine else { return nil }
+        guard let path = state.path, now >= path.deadline, let engine = state.engine else { return nil }
         guard path.challenges < UnprovenPath.maximumChallenges, engine.challengePath() else {
             let left = state.peer
             state.peer = path.former
@@ -73,7 +79,6 @@ extension Association {
         }
         path.challenges += 1
         path.deadline = now + UnprovenPath.challengeInterval
-        state.path = path
         return nil
     }
 }

@@ -36,17 +36,31 @@ enum AssociationQuestion: Sendable {
 /// `Association+Waiting.swift`, what a client does when its server falls silent in `Association+Renewal.swift`.
 final class Association: Sendable {
     let owner: any AssociationOwner
-    let clientHello: DtlsClientHello?
-    /// What tells a client's second connect to the same peer apart from another one.
-    let target: ConnectTarget?
+    /// What tells a repetition of a server's client's hello from another one.
+    let clientHello: DtlsClientHello.Identity?
+    /// What only clients have.
+    private let clientPart: ClientPart?
     /// A server's context, which may have been replaced since.
     let serverContext: DtlsServerContext?
     /// What a server's client is to put into its records, if it knows how.
     let connectionID: [UInt8]?
     /// How long it may be silent in both directions before it is closed.
-    private let idleTimeout: Duration?
+    let idleTimeout: Duration?
+    /// What tells a client's second connect to the same peer apart from another one.
+    var target: ConnectTarget? { clientPart?.target }
     /// How a client begins anew when its server has fallen silent.
-    let renewal: Renewal?
+    var renewal: Renewal? { clientPart?.renewal }
+
+    /// In one place, so that a hundred thousand associations of a server have room for none of it.
+    private final class ClientPart: Sendable {
+        let target: ConnectTarget?
+        let renewal: Renewal?
+
+        init(_ target: ConnectTarget?, _ renewal: Renewal?) {
+            self.target = target
+            self.renewal = renewal
+        }
+    }
 
     struct Renewal: Sendable {
         let silence: Duration
@@ -60,14 +74,8 @@ final class Association: Sendable {
         var peer: DtlsAddress
         // Nil once the association has ended, which frees what OpenSSL keeps for it.
         var engine: DtlsEngine?
-        /// What takes the engine's place once its handshake is finished, because the server has fallen silent.
-        var successor: DtlsEngine?
-        /// How many there were: the number of the handshake that may ask.
-        var generation = 0
-        /// How many in a row failed.
-        var failedRenewals = 0
-        /// When the first payload went to which nothing has come yet.
-        var awaitedSince: ContinuousClock.Instant?
+        /// Of a client that begins anew when its server falls silent; nil of all others.
+        var renewing: Renewing?
         var closeReason: DtlsCloseReason?
         var negotiated: DtlsNegotiated?
         var maximumPayloadSize = 0
@@ -99,11 +107,41 @@ final class Association: Sendable {
         /// Whether the socket has taken a datagram.
         var hasSent = false
 
+        // Of associations without a second handshake they are what they begin as.
+        var successor: DtlsEngine? {
+            get { renewing?.successor }
+            set { renewing?.successor = newValue }
+        }
+        var generation: Int {
+            get { renewing?.generation ?? 0 }
+            set { renewing?.generation = newValue }
+        }
+        var failedRenewals: Int {
+            get { renewing?.failedRenewals ?? 0 }
+            set { renewing?.failedRenewals = newValue }
+        }
+        var awaitedSince: ContinuousClock.Instant? {
+            get { renewing?.awaitedSince }
+            set { renewing?.awaitedSince = newValue }
+        }
+
         mutating func addToPast(_ change: (inout DtlsStatistics) -> Void) {
             let past = self.past ?? PastStatistics()
             change(&past.statistics)
             self.past = past
         }
+    }
+
+    /// A client's second handshake with a server that has fallen silent.
+    final class Renewing {
+        /// What takes the engine's place once its handshake is finished.
+        var successor: DtlsEngine?
+        /// How many there were: the number of the handshake that may ask.
+        var generation = 0
+        /// How many in a row failed.
+        var failedRenewals = 0
+        /// When the first payload went to which nothing has come yet.
+        var awaitedSince: ContinuousClock.Instant?
     }
 
     /// What is rarely there, and large.
@@ -150,7 +188,7 @@ final class Association: Sendable {
         peer: DtlsAddress,
         local: DtlsAddress? = nil,
         owner: any AssociationOwner,
-        clientHello: DtlsClientHello? = nil,
+        clientHello: DtlsClientHello.Identity? = nil,
         serverContext: DtlsServerContext? = nil,
         target: ConnectTarget? = nil,
         connectionID: [UInt8]? = nil,
@@ -160,14 +198,13 @@ final class Association: Sendable {
     ) {
         self.owner = owner
         self.clientHello = clientHello
-        self.target = target
         self.serverContext = serverContext
         self.connectionID = connectionID
         self.idleTimeout = idleTimeout
-        self.renewal = renewal
-        state = Lock(
-            State(peer: peer, engine: engine, inbox: Inbox(limits: queue), lastActivity: .now, local: local)
-        )
+        clientPart = target == nil && renewal == nil ? nil : ClientPart(target, renewal)
+        var initial = State(peer: peer, engine: engine, inbox: Inbox(limits: queue), lastActivity: .now, local: local)
+        if renewal != nil { initial.renewing = Renewing() }
+        state = Lock(initial)
     }
 
     // MARK: Inputs
@@ -320,7 +357,8 @@ final class Association: Sendable {
             state.engine = nil
             dropSuccessor(&state)
         } else {
-            schedule(engine.nextDeadline ?? silenceDeadline(state), &state, &effects)
+            let deadline = engine.nextDeadline ?? engine.housekeepingDeadline
+            schedule([deadline, silenceDeadline(state)].compactMap { $0 }.min(), &state, &effects)
         }
         if engine.isOpen { state.maximumPayloadSize = engine.maximumPayloadSize }
         return effects
@@ -380,60 +418,6 @@ final class Association: Sendable {
             phase: .handshake,
             "the connection was closed before its handshake was finished"
         )
-    }
-
-    // MARK: Questions
-
-    var connectionState: DtlsConnectionState {
-        state.withLock { state in
-            if state.closeReason != nil { return .closed }
-            return state.negotiated == nil ? .handshaking : .open
-        }
-    }
-
-    var closeReason: DtlsCloseReason? { state.withLock { $0.closeReason } }
-    var peer: DtlsAddress { state.withLock { $0.peer } }
-    var localAddress: DtlsAddress { state.withLock { $0.local } ?? owner.loop.socket.localAddress }
-    var negotiated: DtlsNegotiated? { state.withLock { $0.negotiated } }
-    var maximumPayloadSize: Int { state.withLock { $0.maximumPayloadSize } }
-    var lastActivity: ContinuousClock.Instant { state.withLock { $0.lastActivity } }
-
-    var statistics: DtlsStatistics {
-        state.withLock { state in
-            var statistics = state.past?.statistics ?? DtlsStatistics()
-            if let engine = state.engine {
-                statistics.add(engine.statistics)
-                statistics.roundTrip = engine.statistics.roundTrip
-            }
-            statistics.drops[.receiveQueueFull] = state.inbox.dropped
-            statistics.drops[.sendQueueFull] = state.sendsDropped
-            statistics.drops[.unprovenPath] = state.unprovenDrops
-            statistics.sendFailures = state.sendFailures
-            statistics.peerMoves = state.moves
-            statistics.mostQueuedPayloads = state.inbox.highWater
-            if state.closeReason == nil {
-                if state.negotiated == nil {
-                    statistics.connectionsHandshaking = 1
-                } else {
-                    statistics.connectionsOpen = 1
-                }
-            }
-            return statistics
-        }
-    }
-
-    /// The user's connection, the same one for as long as someone holds it.
-    ///
-    /// Nil when the handshake is not finished.
-    func connection(keepingAlive endpoint: (any AnyObject & Sendable)?) -> DtlsConnection? {
-        state.withLock { state in
-            if let handle = state.handle { return handle }
-            guard let negotiated = state.negotiated else { return nil }
-            let handle = DtlsConnection(self, negotiated, keepingAlive: endpoint)
-            state.handle = handle
-            state.holds += 1
-            return handle
-        }
     }
 
     // MARK: Holding

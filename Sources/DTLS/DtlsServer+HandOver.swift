@@ -79,9 +79,8 @@ extension DtlsServer {
         try endpoint.importAssociations(bytes, under: key)
     }
 
-    /// Closes the server but keeps its socket, for a successor
-    /// (``init(socket:takesOwnership:context:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:associations:)``) in this
-    /// process or another one: what comes meanwhile waits in the kernel's buffer.
+    /// Closes the server but keeps its socket, for a successor in this process or another one that is made with it:
+    /// what comes meanwhile waits in the kernel's buffer.
     ///
     /// Connections that were not exported before are closed with close_notify.
     ///

@@ -209,6 +209,7 @@ final class EngineDataTests: XCTestCase {
             let before = side.sent.count
             side.handleTimeout(now: .now + .seconds(86_400))
             XCTAssertEqual(side.sent.count, before)
+            XCTAssertNil(side.engine.nextDeadline)
         }
         try pair.assertEchoes()
         XCTAssertNil(pair.nextDeadline)

@@ -91,7 +91,6 @@ final class GraduationTests: XCTestCase {
                 XCTAssertEqual(one.eventNames, other.eventNames)
                 XCTAssertEqual(one.engine.maximumPayloadSize, other.engine.maximumPayloadSize)
                 XCTAssertEqual(one.engine.mtu, other.engine.mtu)
-                XCTAssertEqual(one.engine.nextDeadline, nil)
                 let (negotiated, otherNegotiated) = (try XCTUnwrap(one.finished), try XCTUnwrap(other.finished))
                 XCTAssertEqual(negotiated.cipherSuite, otherNegotiated.cipherSuite)
                 XCTAssertEqual(negotiated.preSharedKeyIdentity, otherNegotiated.preSharedKeyIdentity)

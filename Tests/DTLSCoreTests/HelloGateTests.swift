@@ -234,8 +234,8 @@ final class HelloGateTests: XCTestCase {
         let first = try hello.accepted()
         var other = hello
         other.random[0] ^= 1
-        XCTAssertTrue(first.isRepetition(of: try hello.accepted()))
-        XCTAssertFalse(first.isRepetition(of: try other.accepted()))
+        XCTAssertTrue(first.identity.isRepetition(of: try hello.accepted().identity))
+        XCTAssertFalse(first.identity.isRepetition(of: try other.accepted().identity))
     }
 
     /// A hello that the gate takes and OpenSSL does not ends the engine in order.

@@ -116,6 +116,79 @@ final class AddressChangeTests: XCTestCase {
         }
     }
 
+    // MARK: Without an ID, on request
+
+    /// A peer without an ID whose port changes is found by its keys, if the server may search.
+    func testAPeerIsFoundByItsKeys() async throws {
+        try await withDeadline {
+            let plain = DtlsConfiguration.make { $0.connectionIDs = .off }
+            let server = try await DtlsServer.onLoopback(.preSharedKey(), limits: .make { $0.movedPeerTrials = 8 })
+            var pairs: [(client: DtlsClient, near: DtlsConnection, far: DtlsConnection)] = []
+            for _ in 0..<6 {
+                let client = try await DtlsClient.onLoopback()
+                let near = try await client.connect(to: server.localAddress, context: .preSharedKey(nil, plain))
+                pairs.append((client, near, try await server.accept()))
+            }
+            for (index, pair) in pairs.enumerated() {
+                XCTAssertNil(pair.near.negotiated.connectionIDs)
+                try await Self.rebind(pair.client)
+                try await pair.near.expectArrival(at: pair.far, "\(index)")
+                XCTAssertEqual(pair.far.peerAddress, pair.client.localAddress)
+                try await pair.far.expectArrival(at: pair.near, "back \(index)")
+            }
+            XCTAssertEqual(server.statistics.peerMoves, 6)
+            // Neither a stranger's records nor copies move anybody.
+            let stranger = try RawSocket()
+            let forged = [23, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 1, 0, 0, 40] + [UInt8](repeating: 7, count: 40)
+            for _ in 0..<50 { stranger.send(forged, to: server.localAddress) }
+            try await eventually("they are dropped") { server.statistics.drops[.unknownPeer] == 50 }
+            XCTAssertEqual(server.statistics.peerMoves, 6)
+            XCTAssertEqual(server.statistics.drops[.unopenedRecord], 0, "they were counted as the peers'")
+            for pair in pairs {
+                try await pair.near.expectArrival(at: pair.far)
+                pair.near.close()
+            }
+            try await eventually("all have gone") { server.statistics.connectionsOpen == 0 }
+            for pair in pairs { await pair.client.close() }
+            await server.close()
+        }
+    }
+
+    /// No more associations are tried than allowed, and those at the same host first.
+    func testTrialsAreBounded() async throws {
+        try await withDeadline {
+            let plain = try DtlsClientContext.preSharedKey(nil, .make { $0.connectionIDs = .off })
+            let server = try await DtlsServer.onLoopback(.preSharedKey(), limits: .make { $0.movedPeerTrials = 1 })
+            var connections: [(client: DtlsClient, near: DtlsConnection, far: DtlsConnection)] = []
+            for _ in 0..<3 {
+                let client = try await DtlsClient.onLoopback()
+                let near = try await client.connect(to: server.localAddress, context: plain)
+                connections.append((client, near, try await server.accept()))
+            }
+            var found = 0
+            // The one that would be tried is the last.
+            for (client, near, _) in connections.reversed() {
+                let before = server.statistics
+                try await Self.rebind(client)
+                try await near.send("who is that")
+                try await eventually("it was looked at") {
+                    let after = server.statistics
+                    return after.drops[.unknownPeer] > before.drops[.unknownPeer] || after.peerMoves > before.peerMoves
+                }
+                found += server.statistics.peerMoves - before.peerMoves
+            }
+            XCTAssertEqual(found, 1, "one trial among three at the same host finds one of them")
+            for (client, _, _) in connections { await client.close() }
+            await server.close()
+            for trials in [-1, 65] {
+                let error = await failure {
+                    try await DtlsServer.onLoopback(limits: .make { $0.movedPeerTrials = trials })
+                }
+                XCTAssertEqual(error?.code, .invalidConfiguration)
+            }
+        }
+    }
+
     // MARK: Strangers
 
     /// A copy from elsewhere, a late one, and a forgery move nobody; a record that the peer's own address has not

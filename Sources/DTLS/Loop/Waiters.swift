@@ -20,7 +20,12 @@ struct Waiters<Value: Sendable>: Sendable {
     }
 
     mutating func popFirst() -> CheckedContinuation<Value, Never>? {
-        entries.isEmpty ? nil : entries.removeFirst().continuation
+        guard entries.count != 1 else {
+            // An idle connection keeps no memory for those who have waited.
+            defer { entries = [] }
+            return entries.first?.continuation
+        }
+        return entries.isEmpty ? nil : entries.removeFirst().continuation
     }
 
     mutating func remove(_ id: ID) -> CheckedContinuation<Value, Never>? {

@@ -2,8 +2,8 @@ public import DTLSCore
 
 /// How much of a server its peers may take.
 ///
-/// The defaults suit a server on the open Internet with a few gigabytes of memory. A connection costs some 40 to 120
-/// kB, depending on OpenSSL's version.
+/// The defaults suit a server on the open Internet with a few gigabytes of memory. A connection costs less than
+/// 2 KiB, or, where it lives in OpenSSL (``DtlsRecordLayer``), some 40 to 120 kB.
 public struct DtlsServerLimits: Sendable, Hashable {
     /// How many connections may be open: 1 or more. Default: 20,000. Handshakes under way have ``handshakes``.
     ///
@@ -49,6 +49,17 @@ public struct DtlsServerLimits: Sendable, Hashable {
     /// How many connections wait to be taken from the server's sequence; one more is closed. 1 or more. Default: 4,096.
     public var waitingConnections = 4_096
 
+    /// How many associations without a Connection ID are tried when a sealed record comes from an unknown address: 0 to
+    /// 64. Default: 0, which drops it.
+    ///
+    /// A peer that knows no Connection IDs (``DtlsNegotiated/connectionIDs``) and whose NAT has given it another port
+    /// goes on at once with this: if one of the associations at the same host opens the record, and it is newer than
+    /// all before, the association moves. (Where there are no more associations than this, those of other hosts are
+    /// tried as well.) There is no check of the new address as there is with an ID: whoever can send a peer's newest
+    /// record from a forged address diverts the answers. A trial takes about a microsecond; datagrams of strangers are
+    /// tried 1,000 times a second at the most.
+    public var movedPeerTrials = 0
+
     /// How much of what a peer sent waits to be read, for each connection.
     public var queue = DtlsQueueLimits()
 
@@ -69,6 +80,8 @@ public struct DtlsServerLimits: Sendable, Hashable {
                 || max(staleAfter, idleTimeout ?? .zero) > Self.longest
             {
                 "staleAfter is below zero, idleTimeout not above it, or one of them above 100 years"
+            } else if !(0...64).contains(movedPeerTrials) {
+                "movedPeerTrials is outside of 0 to 64"
             } else {
                 nil
             }

@@ -7,6 +7,8 @@ extension ServerEndpoint: SocketLoopHandler {
     private enum Route {
         case drop
         case deliver(Association, also: Association?)
+        /// It may be sealed by one of these, whose peer is elsewhere now.
+        case trial([Association])
         /// It may be the hello of somebody new, or of a peer that starts anew.
         case greet(isKnown: Bool)
         case reply([UInt8], DtlsCapture?, hasCookie: Bool)
@@ -19,7 +21,12 @@ extension ServerEndpoint: SocketLoopHandler {
         to local: DtlsAddress?,
         now: ContinuousClock.Instant
     ) {
-        var route = routeToKnown(datagram, from: source)
+        var route = routeToKnown(datagram, from: source, now: now)
+        if case .trial(let candidates) = route {
+            // Ciphers: outside of the lock.
+            let owner = candidates.first { $0.recognizes(datagram) }
+            route = owner.map { .deliver($0, also: nil) } ?? drop(.unknownPeer)
+        }
         if case .greet(let isKnown) = route {
             // A closure of the application: outside of the lock, and before anything is computed.
             if !isKnown, let admitsAddress, !admitsAddress(source) {
@@ -29,7 +36,7 @@ extension ServerEndpoint: SocketLoopHandler {
             }
         }
         switch route {
-        case .drop, .greet:
+        case .drop, .greet, .trial:
             break
         case .deliver(let association, let other):
             association.receive(datagram, from: source, to: local, now: now)
@@ -61,7 +68,11 @@ extension ServerEndpoint: SocketLoopHandler {
 
     /// Datagrams of a peer that is starting anew go to both of its associations: what is in clear concerns the new one
     /// alone, which the engines see to, and what is sealed opens in one of them only.
-    private func routeToKnown(_ datagram: UnsafeRawBufferPointer, from source: DtlsAddress) -> Route {
+    private func routeToKnown(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        now: ContinuousClock.Instant
+    ) -> Route {
         state.withLock { state -> Route in
             guard !state.isClosed else { return .drop }
             state.counters.received(datagram.count)
@@ -70,6 +81,9 @@ extension ServerEndpoint: SocketLoopHandler {
             let entry = state.table[source]
             if DtlsHelloGate.startsWithClientHello(datagram.bytes) { return .greet(isKnown: entry != nil) }
             if let entry { return .deliver(entry.current, also: entry.candidate) }
+            if let candidates = state.search?.candidates(for: datagram, from: source, now: now), !candidates.isEmpty {
+                return .trial(candidates)
+            }
             state.counters.dropped(.unknownPeer)
             return .drop
         }
@@ -101,9 +115,10 @@ extension ServerEndpoint: SocketLoopHandler {
                 if hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
                 return .reply(reply, state.context.configuration.capture, hasCookie: true)
             case .accept(let hello):
+                let identity = hello.identity
                 let entry = state.table[source]
                 for association in [entry?.candidate, entry?.current].compactMap({ $0 }) {
-                    guard let known = association.clientHello, known.isRepetition(of: hello) else { continue }
+                    guard let known = association.clientHello, known.isRepetition(of: identity) else { continue }
                     // It came again: the answer may have been lost. An open association need not see it.
                     if association.connectionState == .handshaking { return .deliver(association, also: nil) }
                     return drop(.repeatedHello)
@@ -111,7 +126,7 @@ extension ServerEndpoint: SocketLoopHandler {
                 guard state.admission.admits(prefix), state.handshakeRate?.take(prefix, now: now) != false else {
                     return drop(.handshakeRate)
                 }
-                if let alert = state.refused.alert(for: hello.digest, from: source, now: now) {
+                if let alert = state.refused.alert(for: identity.digest, from: source, now: now) {
                     state.counters.dropped(.repeatedHello)
                     return .reply(hello.record(of: alert), state.context.configuration.capture, hasCookie: false)
                 }
@@ -141,7 +156,7 @@ extension ServerEndpoint: SocketLoopHandler {
                 peer: source,
                 local: local,
                 owner: self,
-                clientHello: hello,
+                clientHello: hello.identity,
                 serverContext: context,
                 connectionID: engine.ownConnectionID,
                 queue: limits.queue,

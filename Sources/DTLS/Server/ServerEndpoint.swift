@@ -16,6 +16,8 @@ final class ServerEndpoint: AssociationOwner {
         /// For handshakes that begin now.
         var context: DtlsServerContext
         var admission: HandshakeAdmission
+        /// Nil where nobody without a Connection ID is searched.
+        var search: MovedPeerSearch?
         var cookieRate: PrefixRateLimiter?
         var handshakeRate: PrefixRateLimiter?
         var table = ConnectionTable<Association>()
@@ -51,6 +53,7 @@ final class ServerEndpoint: AssociationOwner {
                     maximum: limits.handshakes,
                     maximumPerPrefix: limits.handshakesPerPrefix
                 ),
+                search: limits.movedPeerTrials > 0 ? MovedPeerSearch(trials: limits.movedPeerTrials, now: now) : nil,
                 cookieRate: limits.cookieRatePerPrefix.map { PrefixRateLimiter($0, now: now) },
                 handshakeRate: limits.handshakeRatePerPrefix.map { PrefixRateLimiter($0, now: now) }
             )
@@ -187,7 +190,7 @@ final class ServerEndpoint: AssociationOwner {
         var replaced: Association?
         var evicted: Association?
         let peer = association.peer
-        let usesConnectionID = association.negotiated?.connectionIDs.map { !$0.own.isEmpty } ?? false
+        let usesConnectionID = association.usesConnectionID
         let isThere = state.withLock { state -> Bool in
             state.admission.handshakeEnded(association)
             // It may have been closed between its last datagram and here.
@@ -201,7 +204,10 @@ final class ServerEndpoint: AssociationOwner {
             if state.silence.count >= limits.connections {
                 evicted = state.silence.takeStalest(silentSince: .now - limits.staleAfter) ?? association
             }
-            if evicted !== association { state.silence.add(association, now: .now) }
+            if evicted !== association {
+                state.silence.add(association, now: .now)
+                if !usesConnectionID { state.search?.add(association, at: peer) }
+            }
             return true
         }
         guard isThere else { return }
@@ -221,7 +227,11 @@ final class ServerEndpoint: AssociationOwner {
 
     func associationMoved(_ association: Association, from former: DtlsAddress) {
         let address = association.peer
-        state.withLock { $0.table.move(association, from: former, to: address) }
+        let usesConnectionID = association.usesConnectionID
+        state.withLock { state in
+            state.table.move(association, from: former, to: address)
+            if !usesConnectionID { state.search?.move(association, from: former, to: address) }
+        }
         logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])
     }
 
@@ -232,6 +242,7 @@ final class ServerEndpoint: AssociationOwner {
             state.admission.handshakeEnded(association)
             state.silence.remove(association)
             state.table.remove(association, for: peer)
+            state.search?.remove(association, at: peer)
             if let id = association.connectionID { state.table.remove(association, connectionID: id) }
             state.counters.associationEnded(statistics, reason)
             // The alert alone: nothing but the hello was the reason.

@@ -7,11 +7,12 @@ import COpenSSL
 public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, CustomDebugStringConvertible,
     CustomReflectable
 {
-    private let storage: Storage
+    // Never changed once it is made; see there.
+    private nonisolated(unsafe) let storage: Storage
 
     /// Copies `bytes`. What the caller holds of them is the caller's to wipe.
     public init(_ bytes: some Collection<UInt8>) {
-        storage = Storage(count: bytes.count) { buffer in
+        storage = Storage.make(count: bytes.count) { buffer in
             for (index, byte) in bytes.enumerated() where index < buffer.count { buffer[index] = byte }
         }
     }
@@ -22,25 +23,27 @@ public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, Cust
     }
 
     init(count: Int, initializingWith initialize: (UnsafeMutableRawBufferPointer) -> Void) {
-        storage = Storage(count: count, initialize)
+        storage = Storage.make(count: count, initialize)
     }
 
     /// The number of bytes.
-    public var count: Int { storage.bytes.count }
+    public var count: Int { storage.header }
 
     /// Calls `body` with the bytes, which are valid only until it returns. Copies made of them are the caller's to
     /// wipe.
     public func withUnsafeBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        try body(UnsafeRawBufferPointer(storage.bytes))
+        try storage.withBytes { bytes throws(Failure) in try body(UnsafeRawBufferPointer(bytes)) }
     }
 
     /// Compares in a time that depends on the lengths only.
     public static func == (left: DtlsSecretBytes, right: DtlsSecretBytes) -> Bool {
         guard left.count == right.count else { return false }
         guard left.count > 0 else { return true }
-        return CRYPTO_memcmp(left.storage.bytes.baseAddress, right.storage.bytes.baseAddress, left.count) == 0
+        return left.withUnsafeBytes { left in
+            right.withUnsafeBytes { right in CRYPTO_memcmp(left.baseAddress, right.baseAddress, left.count) == 0 }
+        }
     }
 
     /// Hashes the length alone: a hash of the bytes could leak them.
@@ -57,21 +60,32 @@ public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, Cust
     /// Shows no children, so that `dump(_:)` prints no byte.
     public var customMirror: Mirror { Mirror(self, children: []) }
 
-    private final class Storage: Sendable {
-        // Written in init only, before anyone else can see it, and wiped in deinit, when nobody else can.
-        nonisolated(unsafe) let bytes: UnsafeMutableRawBufferPointer
-
-        init(count: Int, _ initialize: (UnsafeMutableRawBufferPointer) -> Void) {
-            bytes = .allocate(byteCount: count, alignment: 16)
-            if count > 0 {
+    /// The bytes behind the object's header, in one piece of memory.
+    ///
+    /// Why it is safe to share: they are written in ``make(count:_:)`` only, before anyone else can see them, and wiped
+    /// in deinit, when nobody else can.
+    private final class Storage: ManagedBuffer<Int, UInt8> {
+        static func make(count: Int, _ initialize: (UnsafeMutableRawBufferPointer) -> Void) -> Storage {
+            // `create` makes an object of the class that it is called on.
+            let storage = unsafeDowncast(create(minimumCapacity: count) { _ in count }, to: Storage.self)
+            storage.withBytes { bytes in
+                guard !bytes.isEmpty else { return }
                 bytes.initializeMemory(as: UInt8.self, repeating: 0)
                 initialize(bytes)
+            }
+            return storage
+        }
+
+        func withBytes<Result, Failure: Error>(
+            _ body: (UnsafeMutableRawBufferPointer) throws(Failure) -> Result
+        ) throws(Failure) -> Result {
+            try withUnsafeMutablePointers { count, bytes throws(Failure) in
+                try body(UnsafeMutableRawBufferPointer(start: bytes, count: count.pointee))
             }
         }
 
         deinit {
-            OPENSSL_cleanse(bytes.baseAddress, bytes.count)
-            bytes.deallocate()
+            withBytes { bytes in OPENSSL_cleanse(bytes.baseAddress, bytes.count) }
         }
     }
 }

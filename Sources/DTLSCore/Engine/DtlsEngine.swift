@@ -125,10 +125,13 @@ public final class DtlsEngine {
         set { attached?.handshakeTimeout = newValue }
     }
 
-    /// The addresses that a ``DtlsConfiguration/capture`` shows. Placeholders by default.
+    /// The addresses that a ``DtlsConfiguration/capture`` shows; `nil` where there is none. Placeholders by default.
     public var flow: (own: DtlsEndpointName, peer: DtlsEndpointName)? {
         get { life.flow }
-        set { life.flow = newValue }
+        set {
+            // Nobody else asks for it.
+            if context.configuration.capture != nil { life.flow = newValue }
+        }
     }
 
     /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made
@@ -191,6 +194,12 @@ public final class DtlsEngine {
         life.abandon()
     }
 
+    /// Whether a datagram is authentic, and its first record newer than all that came before. Nothing is taken, and
+    /// nothing counted.
+    package func recognizes(_ datagram: UnsafeRawBufferPointer) -> Bool {
+        isOpen && (life as? DetachedAssociation)?.recognizes(datagram) ?? false
+    }
+
     // MARK: Outputs
 
     /// Hands out the datagrams to send, in order, and forgets them. The bytes are valid only until `body` returns.
@@ -215,6 +224,12 @@ public final class DtlsEngine {
 
     package func drainApplicationDataBytes(_ body: (UnsafeRawBufferPointer) -> Void) {
         life.drainApplicationDataBytes(body)
+    }
+
+    /// When ``handleTimeout(now:)`` has something to throw away: the last flight of the handshake, for which the peer
+    /// may ask for four minutes. It does no harm if nobody calls it, but for some hundred bytes, so it is no deadline.
+    package var housekeepingDeadline: ContinuousClock.Instant? {
+        (life as? DetachedAssociation)?.housekeepingDeadline
     }
 
     /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.

@@ -57,9 +57,19 @@ public struct DtlsNegotiated: Sendable {
     /// Whether an earlier session was resumed.
     public var isResumed: Bool { storage.isResumed }
 
+    private final class UnknownSuite: Sendable {
+        let suite: DtlsCipherSuite
+        init(_ suite: DtlsCipherSuite) { self.suite = suite }
+    }
+
     private final class Storage: Sendable {
         let version: DtlsVersion
-        let cipherSuite: DtlsCipherSuite
+        private let suite: UInt16
+        // None of the constants.
+        private let unknownSuite: UnknownSuite?
+        var cipherSuite: DtlsCipherSuite {
+            unknownSuite?.suite ?? DtlsCipherSuite.constants.first { [suite] in $0.id == suite } ?? DtlsCipherSuite(nil)
+        }
         let group: String?
         let signatureAlgorithm: DtlsSignatureAlgorithm?
         let peerSignatureAlgorithm: DtlsSignatureAlgorithm?
@@ -90,7 +100,9 @@ public struct DtlsNegotiated: Sendable {
             isResumed: Bool
         ) {
             self.version = version
-            self.cipherSuite = cipherSuite
+            suite = cipherSuite.id
+            let isKnown = DtlsCipherSuite.constants.contains { $0.id == cipherSuite.id }
+            unknownSuite = isKnown ? nil : UnknownSuite(cipherSuite)
             self.group = group
             self.signatureAlgorithm = signatureAlgorithm
             self.peerSignatureAlgorithm = peerSignatureAlgorithm

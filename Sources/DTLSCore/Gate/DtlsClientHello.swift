@@ -9,7 +9,7 @@ public struct DtlsClientHello: Sendable {
     var random: [UInt8] { layout.map { Array(record[$0.start.random]) } ?? [] }
 
     /// What the client offers.
-    public var offer: DtlsClientOffer { DtlsClientOffer(hello: record) }
+    public var offer: DtlsClientOffer { DtlsClientOffer(hello: record, layout) }
 
     /// The record's sequence number, from which the server's go on.
     var recordSequenceNumber: UInt64 { layout?.recordSequenceNumber ?? 0 }
@@ -21,13 +21,24 @@ public struct DtlsClientHello: Sendable {
         record.withUnsafeBytes { HandshakeFragment($0, at: RecordHeader.size, end: $0.count)?.messageSequence }
     }
 
-    /// Whether `other` starts the same handshake.
-    package func isRepetition(of other: DtlsClientHello) -> Bool {
-        random == other.random
+    /// What a hello has in common with its repetitions, and with no other one, in this process: hashes under a key that
+    /// nobody knows.
+    package struct Identity: Sendable {
+        /// Of the random, which is that of the handshake.
+        private let random: Int
+        /// Of all but the record's header, in which repetitions differ.
+        package let digest: Int
+
+        fileprivate init(_ hello: DtlsClientHello) {
+            random = hello.random.hashValue
+            digest = hello.record.dropFirst(RecordHeader.size).hashValue
+        }
+
+        /// Whether `other` starts the same handshake.
+        package func isRepetition(of other: Identity) -> Bool { random == other.random }
     }
 
-    /// What it has in common with its repetitions alone, in this process: they differ in the record's header.
-    package var digest: Int { record.dropFirst(RecordHeader.size).hashValue }
+    package var identity: Identity { Identity(self) }
 
     /// A record with an alert that answers it.
     package func record(of alert: DtlsAlert) -> [UInt8] {

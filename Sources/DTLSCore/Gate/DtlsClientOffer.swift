@@ -2,18 +2,27 @@
 ///
 /// Nothing in it is authenticated before the handshake is finished.
 public struct DtlsClientOffer: Sendable, Hashable {
-    // The record, which an association keeps anyway: what it says is read when it is asked for.
-    private let record: [UInt8]
+    // Session ID, cipher suites and extensions as they stand in the hello: read when somebody asks, for there may be a
+    // hundred thousand of these.
+    private let packed: [UInt8]
 
-    init(hello record: [UInt8]) {
-        self.record = record
+    init(hello record: [UInt8], _ layout: ClientHelloLayout?) {
+        var packed: [UInt8] = []
+        if let layout {
+            packed.reserveCapacity(
+                3 + layout.start.sessionID.count + layout.cipherSuites.count + layout.extensions.count
+            )
+            packed.append(UInt8(truncatingIfNeeded: layout.start.sessionID.count))
+            packed += record[layout.start.sessionID]
+            packed += [UInt8(layout.cipherSuites.count >> 8), UInt8(truncatingIfNeeded: layout.cipherSuites.count)]
+            packed += record[layout.cipherSuites]
+            packed += record[layout.extensions]
+        }
+        self.packed = packed
     }
 
     /// The cipher suites (IANA registry "TLS Cipher Suites").
-    public var cipherSuites: [UInt16] {
-        guard let layout = ClientHelloLayout(whole: record) else { return [] }
-        return record.withUnsafeBytes { Self.numbers(UnsafeRawBufferPointer(rebasing: $0[layout.cipherSuites])) }
-    }
+    public var cipherSuites: [UInt16] { read { _, suites, _ in Self.numbers(suites) } ?? [] }
 
     /// The DNS name of the server that the client means (RFC 6066 §3), in lower case; `nil` when it sent none.
     public var serverName: String? { read(0) { Self.serverName(&$0) } ?? nil }
@@ -34,42 +43,34 @@ public struct DtlsClientOffer: Sendable, Hashable {
     public var knowsExtendedMasterSecret: Bool { read(23) { _ in true } ?? false }
 
     /// The session that the client would resume by its ID; empty when there is none.
-    public var sessionID: [UInt8] {
-        ClientHelloLayout(whole: record).map { Array(record[$0.start.sessionID]) } ?? []
-    }
+    public var sessionID: [UInt8] { read { sessionID, _, _ in Array(sessionID) } ?? [] }
 
     /// Whether it has the number of `suite` in its list.
     public func includes(_ suite: DtlsCipherSuite) -> Bool { cipherSuites.contains(suite.id) }
 
-    /// Offers are equal when all that they say is; the client's random and cookie are no part of them.
-    public static func == (left: DtlsClientOffer, right: DtlsClientOffer) -> Bool {
-        left.record == right.record
-            || left.sessionID == right.sessionID && left.cipherSuites == right.cipherSuites
-                && left.extensions == right.extensions
-    }
-
-    public func hash(into hasher: inout Hasher) {
-        hasher.combine(cipherSuites)
-        hasher.combine(extensions)
-    }
-
-    private var extensions: [UInt8] {
-        ClientHelloLayout(whole: record).map { Array(record[$0.extensions]) } ?? []
+    private func read<Result>(
+        _ body: (
+            _ sessionID: UnsafeRawBufferPointer, _ suites: UnsafeRawBufferPointer, _ extensions: inout ByteReader
+        ) -> Result
+    ) -> Result? {
+        packed.withUnsafeBytes { bytes in
+            var reader = ByteReader(bytes)
+            guard let sessionID = reader.prefixed8(), let suites = reader.prefixed16() else { return nil }
+            return body(sessionID, suites, &reader)
+        }
     }
 
     /// Reads the last extension of a type; `nil` when there is none.
     private func read<Result>(_ wanted: UInt16, _ body: (inout ByteReader) -> Result) -> Result? {
-        guard let layout = ClientHelloLayout(whole: record) else { return nil }
-        return record.withUnsafeBytes { bytes in
+        read { _, _, extensions in
             var result: Result?
-            var reader = ByteReader(UnsafeRawBufferPointer(rebasing: bytes[layout.extensions]))
-            while let type = reader.uint16(), let contents = reader.prefixed16() {
+            while let type = extensions.uint16(), let contents = extensions.prefixed16() {
                 guard type == wanted else { continue }
                 var contents = ByteReader(contents)
                 result = body(&contents)
             }
             return result
-        }
+        } ?? nil
     }
 
     private static func serverName(_ body: inout ByteReader) -> String? {

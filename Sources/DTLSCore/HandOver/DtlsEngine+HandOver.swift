@@ -57,7 +57,7 @@ extension DetachedAssociation {
         writer.append(UInt32(truncatingIfNeeded: mtu))
         writer.append(UInt32(truncatingIfNeeded: maximumFragment))
         write(flight, to: writer)
-        let session = storedSession?.bytes
+        let session = session?.bytes
         writer.append(UInt32(truncatingIfNeeded: session?.count ?? 0))
         if let session { writer.append(session) }
         settled.write(to: writer)

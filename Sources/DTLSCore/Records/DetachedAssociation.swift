@@ -9,7 +9,8 @@ final class DetachedAssociation: AssociationLife {
     private(set) var mtu: Int
     let maximumFragment: Int
     private(set) var maximumPayloadSize = 0
-    let storedSession: DtlsSession?
+    private let sessionBox: Box<DtlsSession>?
+    var session: DtlsSession? { sessionBox?.value }
     /// This side's last flight of the handshake, for as long as the peer may ask for it again.
     private(set) var flight: FinalFlight?
     private var outbound = DatagramQueue()
@@ -24,7 +25,11 @@ final class DetachedAssociation: AssociationLife {
     private var counted = DetachedCounts()
     /// The last one.
     private var alertSent: DtlsAlert?
-    var flow: Flow?
+    private var flowBox: Box<Flow>?
+    var flow: Flow? {
+        get { flowBox?.value }
+        set { flowBox = newValue.map { Box($0) } }
+    }
 
     init(
         context: DtlsEngineContext,
@@ -40,7 +45,7 @@ final class DetachedAssociation: AssociationLife {
         self.settled = settled
         self.mtu = mtu
         self.maximumFragment = maximumFragment
-        storedSession = session
+        sessionBox = session.map { Box($0) }
         self.flight = flight
         measurePayload()
     }
@@ -92,7 +97,7 @@ final class DetachedAssociation: AssociationLife {
         counted.datagramsReceived += 1
         counted.bytesReceived += datagram.count
         guard closeReason == nil else { return .unknown }
-        if let flight, now >= flight.expiresAt { self.flight = nil }
+        handleTimeout(now: now)
         context.queues.equip(&inbound)
         let receipt = open(datagram)
         context.queues.strip(&inbound)
@@ -115,7 +120,11 @@ final class DetachedAssociation: AssociationLife {
         }
     }
 
-    func handleTimeout(now: ContinuousClock.Instant) {}
+    func recognizes(_ datagram: UnsafeRawBufferPointer) -> Bool { records.recognizes(datagram) }
+
+    func handleTimeout(now: ContinuousClock.Instant) {
+        if let flight, now >= flight.expiresAt { self.flight = nil }
+    }
 
     func close(as reason: DtlsCloseReason) {
         guard closeReason == nil else { return }
@@ -173,11 +182,11 @@ final class DetachedAssociation: AssociationLife {
     }
 
     var nextDeadline: ContinuousClock.Instant? { nil }
+    var housekeepingDeadline: ContinuousClock.Instant? { flight?.expiresAt }
     var isPathChallenged: Bool { pathCookie != nil }
     var isOpen: Bool { closeReason == nil }
     var statistics: DtlsStatistics { counted.statistics }
     var negotiated: DtlsNegotiated? { settled }
-    var session: DtlsSession? { storedSession }
 
     var roundTrip: Duration? {
         get { counted.roundTrip }
@@ -356,13 +365,7 @@ final class DetachedAssociation: AssociationLife {
 
     /// Sends the last flight again, because the peer has sent its Finished again.
     private func repeatFlight() {
-        guard var flight = self.flight else { return }
-        // Not in two places at once.
-        self.flight = nil
-        if flight.send(sealedBy: &records, mtu: mtu, into: &outbound) {
-            counted.retransmissions += 1
-            self.flight = flight
-        }
+        if flight?.send(sealedBy: &records, mtu: mtu, into: &outbound) == true { counted.retransmissions += 1 }
     }
 
     // MARK: Ends

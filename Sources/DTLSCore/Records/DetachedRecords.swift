@@ -311,6 +311,18 @@ struct DetachedRecords: ~Copyable {
         return .opened(contentType: contentType, count: count, isNewest: isNewest)
     }
 
+    /// Whether a datagram begins with an authentic record that is newer than all before. Nothing is taken note of.
+    func recognizes(_ datagram: UnsafeRawBufferPointer) -> Bool {
+        guard let header = RecordHeader(datagram, at: 0, expectedIDLength: connectionIDs.own.count),
+            isProper(header, at: 0, in: datagram), header.length >= minimumLength,
+            window.isNewest(header.sequenceNumber)
+        else { return false }
+        let record = UnsafeRawBufferPointer(rebasing: datagram[..<(header.size + header.length)])
+        return withUnsafeTemporaryAllocation(byteCount: header.length, alignment: 8) { buffer in
+            unprotect(record, header, by: role.other, connectionIDs.own, into: buffer) != nil
+        }
+    }
+
     /// Whether so many records were forged that the next one might be believed.
     var hasSeenTooManyForgeries: Bool { forgeries >= algorithm.forgeryLimit }
 

@@ -5,7 +5,7 @@
 ///
 /// That the peer sends data does not show that it has the flight: a client may send before the server's Finished has
 /// come (RFC 7918). So it is kept for ``lifetime``.
-struct FinalFlight {
+final class FinalFlight {
     /// Twice the time that a datagram may live (RFC 6347 §4.2.4, RFC 793 §3.3).
     static let lifetime = Duration.seconds(240)
 
@@ -50,7 +50,7 @@ struct FinalFlight {
     }
 
     /// Reads it out of the datagrams in which it has left; `nil` when there is none.
-    init?(
+    convenience init?(
         _ datagrams: borrowing DatagramQueue,
         openedBy keys: borrowing DetachedRecords,
         nextClearNumber: UInt64,
@@ -85,7 +85,7 @@ struct FinalFlight {
     }
 
     /// Sends it again, in datagrams of up to `mtu` bytes. Returns whether it may be sent once more.
-    mutating func send(sealedBy keys: inout DetachedRecords, mtu: Int, into queue: inout DatagramQueue) -> Bool {
+    func send(sealedBy keys: inout DetachedRecords, mtu: Int, into queue: inout DatagramQueue) -> Bool {
         guard attempts > 0 else { return false }
         attempts -= 1
         var datagram: [UInt8] = []
@@ -115,13 +115,13 @@ struct FinalFlight {
         return true
     }
 
-    private mutating func takeNumber() -> UInt64 {
+    private func takeNumber() -> UInt64 {
         defer { nextClearNumber += 1 }
         return nextClearNumber
     }
 
     /// The fragments of a record in clear, each in a record of its own that fits.
-    private mutating func cut(_ content: [UInt8], mtu: Int) -> [[UInt8]] {
+    private func cut(_ content: [UInt8], mtu: Int) -> [[UInt8]] {
         let room = Swift.max(1, mtu - RecordHeader.size - HandshakeFragment.headerSize)
         var pieces: [[UInt8]] = []
         content.withUnsafeBytes { bytes in

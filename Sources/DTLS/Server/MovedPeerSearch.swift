@@ -1,0 +1,56 @@
+/// Finds out whose a sealed record from an unknown address is, among associations without a Connection ID
+/// (``DtlsServerLimits/movedPeerTrials``): nothing but their keys can tell.
+///
+/// Most peers that turn up elsewhere have another port at the same NAT, so those at the same host are tried first.
+struct MovedPeerSearch {
+    /// Datagrams in whose case anything is tried: whoever sends more of them makes nobody work.
+    private static let rate = DtlsRate(perSecond: 1_000, burst: 1_000)
+
+    private let trials: Int
+    private var bucket: TokenBucket
+    private var byHost: [DtlsAddress: [Association]] = [:]
+    private var count = 0
+
+    init(trials: Int, now: ContinuousClock.Instant) {
+        self.trials = trials
+        bucket = TokenBucket(Self.rate, now: now)
+    }
+
+    mutating func add(_ association: Association, at peer: DtlsAddress) {
+        byHost[peer.with(port: 0), default: []].append(association)
+        count += 1
+    }
+
+    mutating func remove(_ association: Association, at peer: DtlsAddress) {
+        let host = peer.with(port: 0)
+        guard var others = byHost.removeValue(forKey: host) else { return }
+        if let index = others.firstIndex(where: { $0 === association }) {
+            others.remove(at: index)
+            count -= 1
+        }
+        if !others.isEmpty { byHost[host] = others }
+    }
+
+    mutating func move(_ association: Association, from old: DtlsAddress, to new: DtlsAddress) {
+        remove(association, at: old)
+        add(association, at: new)
+    }
+
+    /// Whom to try for a datagram from `source`; nobody when it is not even worth a try.
+    mutating func candidates(
+        for datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        now: ContinuousClock.Instant
+    ) -> [Association] {
+        // Epoch 1 of DTLS 1.2, sealed application data or an alert: what a peer that is elsewhere has to say.
+        guard count > 0, datagram.count > 13, datagram[0] == 23 || datagram[0] == 21, datagram[1] == 0xFE,
+            datagram[3] == 0, datagram[4] == 1, bucket.take(Self.rate, now: now)
+        else { return [] }
+        let host = source.with(port: 0)
+        var candidates = Array((byHost[host] ?? []).prefix(trials))
+        if count <= trials {
+            for (other, associations) in byHost where other != host { candidates += associations }
+        }
+        return candidates
+    }
+}
