@@ -45,14 +45,4 @@ public enum Console {
             }
         }
     }
-
-    private static func systemWrite(_ descriptor: Int32, _ start: UnsafeRawPointer?, _ count: Int) -> Int {
-        #if canImport(Glibc)
-            Glibc.write(descriptor, start, count)
-        #elseif canImport(Musl)
-            Musl.write(descriptor, start, count)
-        #elseif canImport(Darwin)
-            Darwin.write(descriptor, start, count)
-        #endif
-    }
 }
