@@ -72,6 +72,27 @@ public struct ConnectionOptions: ParsableArguments {
 
     @Option(
         help: ArgumentHelp(
+            "Own Connection ID of so many random bytes, 0 to 32, so that the peer may go to another address; 0 only takes the "
+                + "peer's (default: 0 for a client, 8 for a server).",
+            valueName: "bytes"
+        )
+    )
+    public var cid: Int?
+
+    @Flag(help: "Do without Connection IDs, also without the peer's.")
+    public var noCid = false
+
+    @Option(
+        help: ArgumentHelp(
+            "Who seals and opens records after the handshake: this library, or OpenSSL, which knows no Connection IDs "
+                + "(default: detached).",
+            valueName: "name"
+        )
+    )
+    public var recordLayer: RecordLayer?
+
+    @Option(
+        help: ArgumentHelp(
             "Append the secrets of every connection to a file, in NSS's format. Whoever reads it can read the connections.",
             valueName: "file"
         )
@@ -101,6 +122,15 @@ public struct ConnectionOptions: ParsableArguments {
         if let mtu, !(256...65507).contains(mtu) {
             throw ValidationError("--mtu must be from 256 to 65507")
         }
+        if let cid, !(0...32).contains(cid) {
+            throw ValidationError("--cid must be from 0 to 32")
+        }
+        if cid != nil, noCid {
+            throw ValidationError("--cid and --no-cid exclude each other")
+        }
+        if cid != nil, recordLayer == .openssl {
+            throw ValidationError("--cid cannot go with --record-layer openssl: OpenSSL knows no Connection IDs")
+        }
         if !alpn.allSatisfy({ (1...255).contains($0.utf8.count) }) {
             throw ValidationError("the name of an application protocol (--alpn) must have 1 to 255 bytes")
         }
@@ -111,6 +141,14 @@ public struct ConnectionOptions: ParsableArguments {
         var configuration = (preset ?? .modern).configuration
         if let mtu {
             configuration.mtu = mtu
+        }
+        if let cid {
+            configuration.connectionIDs = cid == 0 ? .accepted : .random(length: cid)
+        } else if noCid {
+            configuration.connectionIDs = .off
+        }
+        if let recordLayer {
+            configuration.recordLayer = recordLayer.setting
         }
         if let securityLevel {
             configuration.securityLevel = securityLevel

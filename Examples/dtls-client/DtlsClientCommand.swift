@@ -216,6 +216,11 @@ struct DtlsClientCommand: ExampleCommand {
         } else {
             note("the server knows the key of \(negotiated.peerSummary)")
         }
+        if let ids = negotiated.connectionIDs {
+            note("the own Connection ID is \(digits(ids.own)), the server's is \(digits(ids.peer))")
+        } else {
+            note("there are no Connection IDs")
+        }
         if negotiated.applicationProtocol == nil, !connectionOptions.alpn.isEmpty {
             note("the server did not choose an application protocol")
         }
@@ -226,6 +231,10 @@ struct DtlsClientCommand: ExampleCommand {
             note("the server did not choose an SRTP profile")
         }
         note("a message has room for \(connection.maximumPayloadSize) bytes")
+    }
+
+    private func digits(_ connectionID: [UInt8]) -> String {
+        connectionID.isEmpty ? "empty" : hexadecimal(connectionID)
     }
 
     private var sessionFile: SessionFile? { resume.map { SessionFile(path: $0) } }

@@ -191,13 +191,18 @@ final class ExampleProgramTests: XCTestCase {
                 ("dtls-echo-server", ["--port", "0"]),
                 ("dtls-echo-server", ["--port", "0", "--psk", "no colon"]),
                 ("dtls-echo-server", Self.psk + ["--port", "0", "--ciphers", "NO-SUCH-SUITE"]),
+                ("dtls-echo-server", Self.psk + ["--port", "0", "--cid", "33"]),
                 ("dtls-client", ["127.0.0.1"]),
                 ("dtls-client", ["127.0.0.1", "9", "--psk", ":no identity", "--message", "hello"]),
                 ("dtls-client", ["127.0.0.1", "9"] + Self.psk + ["--message-hex", "123"]),
                 ("dtls-client", ["127.0.0.1", "9"] + Self.psk + ["--security-level", "6", "--message", "hello"]),
             ]
-            for (program, arguments) in usages {
-                try await Self.expectFailure(peers, program, arguments, status: 64)
+            let client = ["127.0.0.1", "9", "--message", "hello"] + Self.psk
+            let options = [
+                ["--cid", "8", "--no-cid"], ["--cid", "8", "--record-layer", "openssl"], ["--record-layer", "none"],
+            ]
+            for (program, arguments) in usages + options.map({ ("dtls-client", client + $0) }) {
+                try await peers.expectFailure(program, arguments, status: 64)
             }
         }
     }
@@ -215,13 +220,12 @@ final class ExampleProgramTests: XCTestCase {
                 (one.privateKeyFile, one.privateKeyFile),
             ] {
                 let files = ["--certificate", certificate, "--private-key", key]
-                try await Self.expectFailure(peers, "dtls-echo-server", server + files, status: 1)
+                try await peers.expectFailure("dtls-echo-server", server + files, status: 1)
             }
             let client = ["127.0.0.1", "9", "--message", "hello"]
-            try await Self.expectFailure(peers, "dtls-client", client + ["--ca", missing], status: 1)
+            try await peers.expectFailure("dtls-client", client + ["--ca", missing], status: 1)
             let session = peers.directory.appendingPathComponent("missing/session").path
-            let text = try await Self.expectFailure(
-                peers,
+            let text = try await peers.expectFailure(
                 "dtls-client",
                 client + Self.psk + ["--resume", session],
                 status: 1
@@ -243,12 +247,12 @@ final class ExampleProgramTests: XCTestCase {
                 (["--ca", ours.certificateFile, "--server-name", "elsewhere.example"], "--server-name"),
                 (Self.psk, "leave --psk out"),
             ] {
-                let text = try await Self.expectFailure(peers, "dtls-client", target + arguments, status: 1)
+                let text = try await peers.expectFailure("dtls-client", target + arguments, status: 1)
                 XCTAssertTrue(text.contains(option), text)
             }
             let (_, keyed) = try await peers.startEchoServer(Self.psk)
             let arguments = [keyed.host, "\(keyed.port)", "--message", "hello"]
-            let text = try await Self.expectFailure(peers, "dtls-client", arguments, status: 1)
+            let text = try await peers.expectFailure("dtls-client", arguments, status: 1)
             XCTAssertTrue(text.contains("a pre-shared key: --psk"), text)
         }
     }
@@ -257,7 +261,7 @@ final class ExampleProgramTests: XCTestCase {
         try await withDeadline { peers in
             let (_, address) = try await peers.startEchoServer(Self.psk)
             let arguments = ["--port", "\(address.port)", "--host", "127.0.0.1"] + Self.psk
-            try await Self.expectFailure(peers, "dtls-echo-server", arguments, status: 1)
+            try await peers.expectFailure("dtls-echo-server", arguments, status: 1)
         }
     }
 
@@ -270,30 +274,10 @@ final class ExampleProgramTests: XCTestCase {
             )
             let target = [address.host, "\(address.port)", "--message", "hello"]
             let arguments = target + ["--ca", other.certificateFile]
-            try await Self.expectFailure(peers, "dtls-client", arguments, status: 1)
+            try await peers.expectFailure("dtls-client", arguments, status: 1)
             let (status, output) = try await peers.runClient(address, ["--insecure", "--message", "hello"])
             XCTAssertEqual(status, 0, output.text)
             XCTAssertEqual(output.standardOutputText, "hello\n")
         }
-    }
-
-    /// A failure is one line on standard error that begins with the program's name, and nothing on standard output.
-    ///
-    /// - Returns: That line.
-    @discardableResult
-    private static func expectFailure(
-        _ peers: Peers,
-        _ program: String,
-        _ arguments: [String],
-        status expected: Int32
-    ) async throws -> String {
-        let process = try peers.startExample(program, arguments)
-        let status = try await process.waitForExit()
-        XCTAssertEqual(status, expected, process.description)
-        let lines = process.output.standardErrorText.split(separator: "\n", omittingEmptySubsequences: false)
-        XCTAssertEqual(lines.count, 2, process.description)
-        XCTAssertTrue(lines.first?.hasPrefix("\(program): ") ?? false, process.description)
-        XCTAssertEqual(process.output.standardOutputText, "", process.description)
-        return String(lines.first ?? "")
     }
 }

@@ -41,10 +41,35 @@ extension Peers {
         return (server, address)
     }
 
+    /// Starts `dtls-client`.
+    func startClient(_ address: DtlsAddress, _ options: [String]) throws -> PeerProcess {
+        try startExample("dtls-client", [address.host, "\(address.port)"] + options)
+    }
+
     /// Runs `dtls-client` to its end.
     func runClient(_ address: DtlsAddress, _ options: [String]) async throws -> (status: Int32, PeerProcess.Output) {
-        let client = try startExample("dtls-client", [address.host, "\(address.port)"] + options)
+        let client = try startClient(address, options)
         let status = try await client.waitForExit()
         return (status, client.output)
+    }
+
+    /// Runs a program that fails: with one line on standard error that begins with its name, and nothing on standard
+    /// output.
+    ///
+    /// - Returns: That line.
+    @discardableResult
+    func expectFailure(
+        _ program: String,
+        _ arguments: [String],
+        status expected: Int32
+    ) async throws -> String {
+        let process = try startExample(program, arguments)
+        let status = try await process.waitForExit()
+        XCTAssertEqual(status, expected, process.description)
+        let lines = process.output.standardErrorText.split(separator: "\n", omittingEmptySubsequences: false)
+        XCTAssertEqual(lines.count, 2, process.description)
+        XCTAssertTrue(lines.first?.hasPrefix("\(program): ") ?? false, process.description)
+        XCTAssertEqual(process.output.standardOutputText, "", process.description)
+        return String(lines.first ?? "")
     }
 }
