@@ -13,7 +13,7 @@ extension DtlsStatistics {
             ("cookiesSent", cookiesSent), ("sendFailures", sendFailures),
             ("connectionsHandshaking", connectionsHandshaking), ("connectionsOpen", connectionsOpen),
             ("connectionsEvicted", connectionsEvicted), ("connectionsIdledOut", connectionsIdledOut),
-            ("reconnections", reconnections), ("mostConnections", mostConnections),
+            ("reconnections", reconnections), ("peerMoves", peerMoves), ("mostConnections", mostConnections),
             ("mostHandshakes", mostHandshakes), ("mostQueuedPayloads", mostQueuedPayloads),
             ("mostQueuedDatagrams", mostQueuedDatagrams),
         ].map { "\"\($0.0)\":\($0.1)" }

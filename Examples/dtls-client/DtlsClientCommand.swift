@@ -20,6 +20,8 @@ struct DtlsClientCommand: ExampleCommand {
                   --certificate me.pem --private-key me.key < lines
               dtls-client localhost 5684 --psk sensor-1:secret \\
                   --resume session --message hello
+              dtls-client localhost 5684 --psk sensor-1:secret --verbose \\
+                  --rebind-after 1 --message 'from one port' --message 'from another'
 
             The server's certificate must lead to --ca (the system's roots without it) and be made out to HOST or to \
             --server-name. Or it must be the one of --fingerprint; then nothing else about it counts.
@@ -98,6 +100,15 @@ struct DtlsClientCommand: ExampleCommand {
     @Option(help: ArgumentHelp("Leave after so many replies; 0 sends everything and leaves.", valueName: "number"))
     var replies: Int?
 
+    @Option(
+        help: ArgumentHelp(
+            "After so many replies, and before the next message, go on from another port, as after a change of networks. A "
+                + "server that has given a Connection ID follows.",
+            valueName: "number"
+        )
+    )
+    var rebindAfter: Int?
+
     @Flag(help: "Print replies as hexadecimal digits.")
     var hex = false
 
@@ -125,10 +136,22 @@ struct DtlsClientCommand: ExampleCommand {
         if let replies, replies < 0 {
             throw ValidationError("--replies must not be negative")
         }
+        if let rebindAfter {
+            if rebindAfter < 1 {
+                throw ValidationError("--rebind-after must be 1 or more")
+            }
+            if let replies, replies < rebindAfter {
+                throw ValidationError("--rebind-after waits for more replies than --replies does")
+            }
+        }
         if let psk {
             _ = try preSharedKey(argument: psk)
         }
-        _ = try messages()
+        if let messages = try messages(), let rebindAfter, messages.count <= rebindAfter {
+            throw ValidationError(
+                "--rebind-after \(rebindAfter) needs a message more: after \(rebindAfter) nothing is sent"
+            )
+        }
     }
 
     func run() async throws {
@@ -186,7 +209,12 @@ struct DtlsClientCommand: ExampleCommand {
 
         // There is none once the connection has ended, which the server may do at any time.
         let session = connection.session
-        let exchange = Exchange(connection: connection, timeout: replyTimeout, wantedReplies: wantedReplies)
+        let exchange = Exchange(
+            connection: connection,
+            timeout: replyTimeout,
+            wantedReplies: wantedReplies,
+            interlude: interlude(connection, through: client)
+        )
         let outcome = try await exchange.run(sending: try messages()) { reply in
             Console.print(hex ? hexadecimal(reply) : escapedForTerminal(reply))
         }
@@ -194,6 +222,21 @@ struct DtlsClientCommand: ExampleCommand {
         note("closed \(await connection.waitUntilClosed().summary)")
         try sessionFile?.store(session)
         try judge(outcome)
+    }
+
+    /// Goes on from another port, where that was asked for.
+    private func interlude(_ connection: DtlsConnection, through client: DtlsClient) -> Exchange.Interlude? {
+        guard let rebindAfter else { return nil }
+        if connection.negotiated.connectionIDs?.peer.isEmpty ?? true {
+            Console.note("dtls-client: without a Connection ID the server will not know this client at another port")
+        }
+        return Exchange.Interlude(replies: rebindAfter) { [verbose] in
+            let former = client.localAddress
+            try await client.rebind()
+            if verbose {
+                Console.note("moved from port \(former.port) to port \(client.localAddress.port)")
+            }
+        }
     }
 
     /// Names the options that help against the alert that says least.

@@ -28,7 +28,8 @@ struct DtlsEchoServer: ExampleCommand {
               dtls-echo-server --psk sensor-1:secret --ticket-key $(openssl rand -hex 80)
 
             The first line on standard output is "listening on ADDRESS". Then comes a line for each connection that \
-            opens, one when it closes, and one for each handshake that failed, with the reason. SIGINT and SIGTERM close every connection properly and end the server with \
+            opens, one when its client has moved to another address, one when it closes, and one for each handshake that \
+            failed, with the reason. SIGINT and SIGTERM close every connection properly and end the server with \
             status 0. Status 64 means wrong usage, 1 any other failure.
 
             Arguments can be seen by every user of the machine. A real server would read its keys from a file.

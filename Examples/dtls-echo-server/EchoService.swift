@@ -19,6 +19,7 @@ struct EchoService {
         let peer = connection.peerAddress
         let negotiated = connection.negotiated
         log("opened \(peer): \(negotiated.summary), \(negotiated.peerSummary)")
+        async let lastAddress = followMoves(of: connection, from: peer)
         var echoed = 0
         do {
             for try await datagram in connection {
@@ -31,7 +32,21 @@ struct EchoService {
         }
         connection.close()
         let reason = await connection.waitUntilClosed()
-        log("closed \(peer): \(reason.summary), after \(counted(echoed, "echo", plural: "echoes"))")
+        log("closed \(await lastAddress): \(reason.summary), after \(counted(echoed, "echo", plural: "echoes"))")
+    }
+
+    /// Says where the peer goes to, until the connection ends, and returns where it was then.
+    private func followMoves(of connection: DtlsConnection, from first: DtlsAddress) async -> DtlsAddress {
+        guard !isQuiet else { return first }
+        var address = first
+        while let next = await connection.peerAddress(otherThan: address) {
+            log("moved \(address) -> \(next)")
+            address = next
+        }
+        // Nobody is told of a move right before the end.
+        let last = connection.peerAddress
+        if last != address { log("moved \(address) -> \(last)") }
+        return last
     }
 
     private func echo(_ datagram: [UInt8], on connection: DtlsConnection) async throws(DtlsError) -> Bool {

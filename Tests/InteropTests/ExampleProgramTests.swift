@@ -200,6 +200,8 @@ final class ExampleProgramTests: XCTestCase {
             let client = ["127.0.0.1", "9", "--message", "hello"] + Self.psk
             let options = [
                 ["--cid", "8", "--no-cid"], ["--cid", "8", "--record-layer", "openssl"], ["--record-layer", "none"],
+                ["--rebind-after", "0"], ["--rebind-after", "1"],
+                ["--rebind-after", "1", "--message", "again", "--replies", "0"],
             ]
             for (program, arguments) in usages + options.map({ ("dtls-client", client + $0) }) {
                 try await peers.expectFailure(program, arguments, status: 64)
