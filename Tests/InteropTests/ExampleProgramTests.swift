@@ -192,6 +192,7 @@ final class ExampleProgramTests: XCTestCase {
                 ("dtls-echo-server", ["--port", "0", "--psk", "no colon"]),
                 ("dtls-echo-server", Self.psk + ["--port", "0", "--ciphers", "NO-SUCH-SUITE"]),
                 ("dtls-echo-server", Self.psk + ["--port", "0", "--cid", "33"]),
+                ("dtls-echo-server", Self.psk + ["--port", "0", "--state", ""]),
                 ("dtls-client", ["127.0.0.1"]),
                 ("dtls-client", ["127.0.0.1", "9", "--psk", ":no identity", "--message", "hello"]),
                 ("dtls-client", ["127.0.0.1", "9"] + Self.psk + ["--message-hex", "123"]),

@@ -20,13 +20,14 @@ extension Peers {
         return try start(path, arguments, environment: environment)
     }
 
-    /// Starts `dtls-echo-server` on a port of its choice and returns when it listens.
+    /// Starts `dtls-echo-server`, on a port of its choice unless one is given, and returns when it listens.
     func startEchoServer(
         at host: String = "127.0.0.1",
+        port: UInt16 = 0,
         _ options: [String],
         environment: [String: String] = [:]
     ) async throws -> (peer: PeerProcess, address: DtlsAddress) {
-        let arguments = ["--port", "0", "--host", host] + options
+        let arguments = ["--port", "\(port)", "--host", host] + options
         let server = try startExample("dtls-echo-server", arguments, environment: environment)
         let prefix = "listening on "
         try await server.wait(until: "it said where it listens") { $0.standardOutput.contains(UInt8(ascii: "\n")) }
