@@ -50,8 +50,7 @@ public struct DtlsStatistics: Sendable, Hashable {
 
     // MARK: Losses
 
-    /// What was dropped, by reason. (Replays and records that fail their authentication are dropped by OpenSSL, which
-    /// does not count them.)
+    /// What was dropped, by reason.
     public var drops = DtlsDrops()
 
     /// Datagrams that the system refused to send.
