@@ -62,7 +62,8 @@ public struct DtlsNegotiated: Sendable {
         init(_ suite: DtlsCipherSuite) { self.suite = suite }
     }
 
-    private final class Storage: Sendable {
+    /// What there is to know, in one place.
+    final class Storage: Sendable {
         let version: DtlsVersion
         private let suite: UInt16
         // None of the constants.
@@ -77,6 +78,7 @@ public struct DtlsNegotiated: Sendable {
         let peerPublicKeyFingerprint: DtlsFingerprint?
         let preSharedKeyIdentity: [UInt8]?
         let applicationProtocol: String?
+        /// The number of the profile; 0 where there is none.
         let srtpProfile: UInt16
         let serverName: String?
         let clientOffer: DtlsClientOffer?
@@ -128,7 +130,7 @@ public struct DtlsNegotiated: Sendable {
         let groupID = COpenSSL_SSL_get_negotiated_group(ssl)
         let certificates = Self.peerCertificates(of: ssl, role: role)
         let rawKey = COpenSSL_SSL_get0_peer_rpk(ssl)
-        self.init(
+        storage = Storage(
             version: DtlsVersion(wireValue: UInt16(truncatingIfNeeded: SSL_version(ssl))),
             cipherSuite: DtlsCipherSuite(SSL_get_current_cipher(ssl)),
             group: groupID > 0 ? COpenSSL_SSL_group_to_name(ssl, groupID).map { String(cString: $0) } : nil,
@@ -147,39 +149,8 @@ public struct DtlsNegotiated: Sendable {
         )
     }
 
-    /// - Parameter srtpProfile: The number of the profile; 0 where there is none.
-    init(
-        version: DtlsVersion,
-        cipherSuite: DtlsCipherSuite,
-        group: String?,
-        signatureAlgorithm: DtlsSignatureAlgorithm?,
-        peerSignatureAlgorithm: DtlsSignatureAlgorithm?,
-        peerCertificates: [DtlsCertificate],
-        peerPublicKeyFingerprint: DtlsFingerprint?,
-        preSharedKeyIdentity: [UInt8]?,
-        applicationProtocol: String?,
-        srtpProfile: UInt16,
-        serverName: String?,
-        clientOffer: DtlsClientOffer?,
-        connectionIDs: DtlsNegotiatedConnectionIDs?,
-        isResumed: Bool
-    ) {
-        storage = Storage(
-            version: version,
-            cipherSuite: cipherSuite,
-            group: group,
-            signatureAlgorithm: signatureAlgorithm,
-            peerSignatureAlgorithm: peerSignatureAlgorithm,
-            peerCertificates: peerCertificates,
-            peerPublicKeyFingerprint: peerPublicKeyFingerprint,
-            preSharedKeyIdentity: preSharedKeyIdentity,
-            applicationProtocol: applicationProtocol,
-            srtpProfile: srtpProfile,
-            serverName: serverName,
-            clientOffer: clientOffer,
-            connectionIDs: connectionIDs,
-            isResumed: isResumed
-        )
+    init(_ storage: Storage) {
+        self.storage = storage
     }
 
     private static func applicationProtocol(of ssl: OpaquePointer) -> String? {

@@ -184,7 +184,7 @@ extension DtlsNegotiated {
         guard let hasIDs = reader.number(UInt8.self), let own = reader.prefixed(UInt8.self),
             let peer = reader.prefixed(UInt8.self)
         else { return nil }
-        self.init(
+        let storage = Storage(
             version: DtlsVersion(wireValue: version),
             cipherSuite: DtlsCipherSuite.constants.first { $0.id == suite }
                 ?? DtlsCipherSuite(suite, name ?? "unknown", openSSLName ?? "unknown"),
@@ -201,5 +201,6 @@ extension DtlsNegotiated {
             connectionIDs: hasIDs == 1 ? DtlsNegotiatedConnectionIDs(own: Array(own), peer: Array(peer)) : nil,
             isResumed: isResumed == 1
         )
+        self.init(storage)
     }
 }
