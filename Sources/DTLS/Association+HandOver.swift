@@ -10,7 +10,8 @@ extension Association {
             // A second handshake goes with the first.
             var payloads: [[UInt8]] = []
             var contents: DtlsSecretBytes?
-            let peer = state.peer
+            // Where it has shown to be.
+            let peer = state.path?.former ?? state.peer
             let local = state.local
             if state.engine?.isOpen == true { payloads = state.inbox.takeAll() }
             let effects = collect(&state) { contents = try? $0.handOver() }
@@ -43,8 +44,7 @@ extension Association {
         let local: DtlsAddress?
         let payloads: [[UInt8]]
 
-        init?(from reader: inout SecretReader) {
-            guard let bytes = reader.prefixed(UInt32.self) else { return nil }
+        init?(_ bytes: UnsafeRawBufferPointer) {
             var entry = SecretReader(bytes)
             guard let peer = entry.address(), let hasLocal = entry.number(UInt8.self), let local = entry.address(),
                 let count = entry.number(UInt32.self)

@@ -18,10 +18,20 @@ extension Association {
         static let challengeInterval = Duration.milliseconds(334)
         static let maximumChallenges = 3
 
-        init(former: DtlsAddress, received: Int, deadline: ContinuousClock.Instant) {
+        private let interval: Duration
+
+        /// - Parameter roundTrip: How long the path took in the handshake; the new one may be as long.
+        init(former: DtlsAddress, received: Int, roundTrip: Duration?, now: ContinuousClock.Instant) {
             self.former = former
             self.received = received
-            self.deadline = deadline
+            interval = Swift.max(Self.challengeInterval, roundTrip ?? .zero)
+            deadline = now + interval
+        }
+
+        /// Waits for the answer to another challenge; for that to the last one, as long as for three.
+        func waitAgain(now: ContinuousClock.Instant) {
+            challenges += 1
+            deadline = now + (challenges < Self.maximumChallenges ? interval : interval * 3)
         }
 
         /// How many bytes may still be sent.
@@ -61,7 +71,8 @@ extension Association {
             state.path = UnprovenPath(
                 former: proven,
                 received: bytes,
-                deadline: now + UnprovenPath.challengeInterval
+                roundTrip: engine.roundTrip,
+                now: now
             )
         }
         return former
@@ -70,15 +81,14 @@ extension Association {
     /// Challenges again, or goes back to where the peer was. Returns the address that it has left, if so.
     func pathTimedOut(_ state: inout State, now: ContinuousClock.Instant) -> DtlsAddress? {
         guard let path = state.path, now >= path.deadline, let engine = state.engine else { return nil }
-        guard path.challenges < UnprovenPath.maximumChallenges, engine.challengePath() else {
+        guard path.challenges < UnprovenPath.maximumChallenges, engine.challengePath(again: true) else {
             let left = state.peer
             state.peer = path.former
             state.path = nil
             state.moves += 1
             return left
         }
-        path.challenges += 1
-        path.deadline = now + UnprovenPath.challengeInterval
+        path.waitAgain(now: now)
         return nil
     }
 }

@@ -50,6 +50,7 @@ extension Association {
                 state.negotiated = negotiated
                 state.maximumPayloadSize = successor.maximumPayloadSize
                 state.lastActivity = .now
+                effects.isRenewed = true
                 // What came with the Finished is the new association's.
                 return effects.merge(collect(&state) { _ in })
             case .closed(let reason):

@@ -14,6 +14,9 @@ protocol AssociationOwner: AnyObject, Sendable {
     /// The handshake is finished.
     func associationOpened(_ association: Association)
 
+    /// A client's second handshake is finished, and its association has taken the place.
+    func associationRenewed(_ association: Association)
+
     /// The peer is at another address than before.
     func associationMoved(_ association: Association, from former: DtlsAddress)
 
@@ -96,6 +99,8 @@ final class Association: Sendable {
         /// Those who wait for the peer to be elsewhere.
         var movers = Waiters<DtlsAddress?>()
         var scheduledDeadline: ContinuousClock.Instant?
+        /// The next one after it that the loop has.
+        var laterDeadline: ContinuousClock.Instant?
         weak var handle: DtlsConnection?
         /// Connects under way and connections that someone holds. When the last one goes, the association is closed.
         var holds = 0
@@ -161,6 +166,7 @@ final class Association: Sendable {
         var deliveries: [Inbox.Delivery] = []
         var openers: [CheckedContinuation<Result<Void, DtlsError>, Never>] = []
         var closers: [CheckedContinuation<DtlsCloseReason?, Never>] = []
+        var isRenewed = false
         /// Where the peer was before.
         var movedFrom: DtlsAddress?
         var movers: [CheckedContinuation<DtlsAddress?, Never>] = []
@@ -178,6 +184,7 @@ final class Association: Sendable {
             deliveries += other.deliveries
             openers += other.openers
             closers += other.closers
+            isRenewed = isRenewed || other.isRenewed
             movedFrom = movedFrom ?? other.movedFrom
             movers += other.movers
         }
@@ -244,7 +251,10 @@ final class Association: Sendable {
     func handleTimeout(now: ContinuousClock.Instant) {
         let effects = state.withLock { state in
             // The entry that led here is used up, unless it is left from before.
-            if let scheduled = state.scheduledDeadline, scheduled <= now { state.scheduledDeadline = nil }
+            if let scheduled = state.scheduledDeadline, scheduled <= now {
+                state.scheduledDeadline = state.laterDeadline.flatMap { $0 > now ? $0 : nil }
+                state.laterDeadline = nil
+            }
             if let idleTimeout, state.negotiated != nil, now >= state.lastActivity + idleTimeout {
                 return collect(&state) { $0.close(as: .idle) }
             }
@@ -369,8 +379,12 @@ final class Association: Sendable {
         let effects = state.withLock { state in
             var effects = Effects()
             state.scheduledDeadline = nil
+            state.laterDeadline = nil
             if forgetsLocalAddress { state.local = nil }
-            let deadlines = [state.engine?.nextDeadline, state.successor?.nextDeadline, silenceDeadline(state)]
+            let deadlines = [
+                state.engine?.nextDeadline, state.engine?.housekeepingDeadline, state.successor?.nextDeadline,
+                silenceDeadline(state),
+            ]
             schedule(deadlines.compactMap { $0 }.min(), &state, &effects)
             return effects
         }
@@ -379,7 +393,10 @@ final class Association: Sendable {
 
     func schedule(_ deadline: ContinuousClock.Instant?, _ state: inout State, _ effects: inout Effects) {
         guard let deadline else { return }
-        if let scheduled = state.scheduledDeadline, scheduled <= deadline { return }
+        if let scheduled = state.scheduledDeadline {
+            if scheduled <= deadline { return }
+            state.laterDeadline = Swift.min(state.laterDeadline ?? scheduled, scheduled)
+        }
         state.scheduledDeadline = deadline
         effects.deadline = deadline
     }
@@ -399,6 +416,7 @@ final class Association: Sendable {
         for session in effects.sessions { owner.association(self, established: session) }
         if effects.hasOpened { owner.associationOpened(self) }
         for delivery in effects.deliveries { delivery.carryOut() }
+        if effects.isRenewed { owner.associationRenewed(self) }
         if let former = effects.movedFrom { owner.associationMoved(self, from: former) }
         for mover in effects.movers { mover.resume(returning: effects.closeReason == nil ? peer : nil) }
         if let reason = effects.closeReason {

@@ -38,21 +38,23 @@ final class ClientEndpoint: AssociationOwner {
 
     /// Goes on with another socket. What is on its way to the former one is lost.
     func rebind(_ socket: UDPSocket) throws(DtlsError) {
+        if let error = state.withLock({ $0.closeError }) { throw error }
         let loop = SocketLoop(socket: socket, label: "swift-dtls.client")
-        let associations = try state.withLock { state throws(DtlsError) -> [Association] in
-            if let error = state.closeError { throw error }
-            return Array(state.associations.values)
-        }
         let former = currentLoop.withLock { current in
             defer { current = loop }
             return current
         }
         loop.start(self)
+        // After that: one that begins meanwhile is with either of them.
+        let associations = state.withLock { Array($0.associations.values) }
         // It had the deadlines, and tasks that wait for room in it go on when it ends.
         for association in associations { association.reschedule(forgetsLocalAddress: true) }
         former.shutDown()
         // A close that came meanwhile may have ended the former one alone.
-        if state.withLock({ $0.closeError != nil }) { loop.shutDown() }
+        if let error = state.withLock({ $0.closeError }) {
+            loop.shutDown()
+            throw error
+        }
     }
 
     /// Joins the association with `peer`, or begins one. It is held for the caller, who releases it.
@@ -173,11 +175,21 @@ final class ClientEndpoint: AssociationOwner {
         )
     }
 
+    func associationRenewed(_ association: Association) {
+        let id = association.negotiated?.connectionIDs?.own
+        state.withLock { state in
+            state.identities.removeAll(of: association)
+            if let id { state.identities.insert(association, for: id) }
+        }
+    }
+
     func associationMoved(_ association: Association, from former: DtlsAddress) {
         let address = association.peer
         state.withLock { state in
-            guard state.associations[former] === association, state.associations[address] == nil else { return }
+            guard state.associations[former] === association else { return }
             state.associations[former] = nil
+            // Whoever has closed it meanwhile has looked for it where it is now.
+            guard association.closeReason == nil, state.associations[address] == nil else { return }
             state.associations[address] = association
         }
         logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])
@@ -186,11 +198,10 @@ final class ClientEndpoint: AssociationOwner {
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
         let statistics = association.statistics
         let peer = association.peer
-        let id = association.negotiated?.connectionIDs?.own
         state.withLock { state in
             state.counters.associationEnded(statistics, reason)
             if state.associations[peer] === association { state.associations[peer] = nil }
-            if let id { state.identities.remove(association, for: id) }
+            state.identities.removeAll(of: association)
         }
         logger?.debug("connection ended", metadata: ["peer": "\(association.peer)", "reason": "\(reason)"])
     }

@@ -58,8 +58,7 @@ extension DtlsServer {
         lifetime: Duration = .seconds(300),
         where isIncluded: (_ peer: DtlsAddress, _ negotiated: DtlsNegotiated) -> Bool = { _, _ in true }
     ) throws(DtlsError) -> DtlsHandOver {
-        try key.validate(lifetime)
-        return try endpoint.exportAssociations(under: key, lifetime: lifetime, where: isIncluded)
+        try endpoint.exportAssociations(under: key, lifetime: lifetime, where: isIncluded)
     }
 
     /// Goes on with associations that ``exportAssociations(under:lifetime:where:)`` has taken out of another server.
@@ -69,14 +68,15 @@ extension DtlsServer {
     /// not looked at again; the limits are: when there are too many connections, those that were silent longest make
     /// room.
     ///
-    /// - Returns: How many go on. Others, for which there is no place (their peer has connected anew, or another one
+    /// - Returns: How many go on. One that cannot be read (it may be of a cipher that this host's OpenSSL does not
+    ///   have) is left out. Others, for which there is no place (their peer has connected anew, or another one
     ///   has their Connection ID), are closed with close_notify.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when the bytes do not open under the key, have
     ///   expired, or were imported in this process before; ``DtlsError/Code-swift.struct/connectionClosed`` when the
     ///   server is closed. Nothing was imported then.
     @discardableResult
     public func importAssociations(_ bytes: [UInt8], under key: DtlsHandOverKey) throws(DtlsError) -> Int {
-        try endpoint.importAssociations(bytes, under: key)
+        try endpoint.importAssociations(DtlsSealedAssociations(bytes: bytes, key: key))
     }
 
     /// Closes the server but keeps its socket, for a successor in this process or another one that is made with it:
@@ -103,6 +103,9 @@ extension ServerEndpoint {
         lifetime: Duration,
         where isIncluded: (DtlsAddress, DtlsNegotiated) -> Bool
     ) throws(DtlsError) -> DtlsHandOver {
+        // What may fail comes before the first association has ended.
+        try key.validate(lifetime)
+        let nonce = try DtlsHandOverKey.makeNonce()
         let associations = state.withLock { $0.table.all }
         let entries = SecretWriter()
         var count = 0
@@ -113,37 +116,51 @@ extension ServerEndpoint {
                 continue
             }
             guard isIncluded(association.peer, negotiated) else { continue }
-            if association.handOver(to: entries) { count += 1 } else { remaining += 1 }
+            let hasRoom = entries.count < DtlsHandOverKey.maximumContents
+            if hasRoom, association.handOver(to: entries) { count += 1 } else { remaining += 1 }
         }
         let contents = SecretWriter()
         contents.append(Self.formatVersion)
         contents.append(UInt32(truncatingIfNeeded: count))
         contents.append(entries.secret)
-        let bytes = try key.seal(contents.secret, lifetime: lifetime)
+        let bytes = try key.seal(contents.secret, lifetime: lifetime, nonce: nonce)
         return DtlsHandOver(bytes: bytes, count: count, remaining: remaining)
     }
 
-    func importAssociations(_ bytes: [UInt8], under key: DtlsHandOverKey) throws(DtlsError) -> Int {
-        let context = try state.withLock { state throws(DtlsError) in
-            if state.isClosed { throw DtlsError(.connectionClosed, phase: .configuration, "the server was closed") }
-            return state.context
-        }
-        let contents = try key.open(bytes)
-        let associations = try contents.withUnsafeBytes { bytes throws(DtlsError) -> [Association] in
+    /// Opens a hand-over, without making anything of it.
+    static func open(_ associations: DtlsSealedAssociations) throws(DtlsError) -> [DtlsSecretBytes] {
+        try associations.key.open(associations.bytes).withUnsafeBytes { bytes throws(DtlsError) in
             var reader = SecretReader(bytes)
-            var associations: [Association] = []
+            var entries: [DtlsSecretBytes] = []
             guard reader.number(UInt8.self) == Self.formatVersion, let count = reader.number(UInt32.self) else {
                 throw Self.malformed
             }
             for _ in 0..<count {
-                guard let association = arrival(from: &reader, context) else { throw Self.malformed }
-                associations.append(association)
+                guard let entry = reader.prefixed(UInt32.self) else { throw Self.malformed }
+                entries.append(DtlsSecretBytes(entry))
             }
             guard reader.isAtEnd else { throw Self.malformed }
-            return associations
+            return entries
         }
+    }
+
+    func importAssociations(_ associations: DtlsSealedAssociations) throws(DtlsError) -> Int {
+        guard !state.withLock({ $0.isClosed }) else {
+            throw DtlsError(.connectionClosed, phase: .configuration, "the server was closed")
+        }
+        return adopt(try Self.open(associations))
+    }
+
+    /// Goes on with the associations of a hand-over. Returns with how many.
+    func adopt(_ entries: [DtlsSecretBytes]) -> Int {
+        let context = state.withLock { $0.context }
         var taken = 0
-        for association in associations {
+        for entry in entries {
+            guard let association = arrival(entry, context) else {
+                // What this one is made of must not cost the others their lives.
+                logger?.error("an association of a hand-over cannot be read")
+                continue
+            }
             let peer = association.peer
             let isPlaced = state.withLock { state in
                 guard !state.isClosed else { return false }
@@ -163,8 +180,9 @@ extension ServerEndpoint {
         return taken
     }
 
-    private func arrival(from reader: inout SecretReader, _ context: DtlsServerContext) -> Association? {
-        guard let arrival = Association.Arrival(from: &reader),
+    private func arrival(_ entry: DtlsSecretBytes, _ context: DtlsServerContext) -> Association? {
+        let arrival = entry.withUnsafeBytes { Association.Arrival($0) }
+        guard let arrival,
             let engine = try? DtlsEngine(takingOver: arrival.engineState, context: context.engineContext),
             let negotiated = engine.negotiated
         else { return nil }

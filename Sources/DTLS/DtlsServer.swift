@@ -29,8 +29,8 @@ public final class DtlsServer: Sendable {
         _ admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
         _ handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?,
         _ logger: Logger?,
-        _ associations: DtlsSealedAssociations?
-    ) throws(DtlsError) {
+        _ associations: [DtlsSecretBytes]
+    ) {
         endpoint = ServerEndpoint(
             socket: socket,
             gate: gate,
@@ -41,14 +41,7 @@ public final class DtlsServer: Sendable {
             logger: logger
         )
         // Before the first datagram is read.
-        if let associations {
-            do throws(DtlsError) {
-                _ = try endpoint.importAssociations(associations.bytes, under: associations.key)
-            } catch {
-                endpoint.close()
-                throw error
-            }
-        }
+        _ = endpoint.adopt(associations)
         endpoint.start()
     }
 
@@ -88,8 +81,9 @@ public final class DtlsServer: Sendable {
     ) async throws(DtlsError) -> DtlsServer {
         try limits.validate()
         let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
+        let entries = try associations.map { sealed throws(DtlsError) in try ServerEndpoint.open(sealed) } ?? []
         let socket = try await UDPSocket.bind(host: host, port: port, options: options)
-        return try DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, associations)
+        return DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, entries)
     }
 
     /// Serves on a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back
@@ -124,8 +118,9 @@ public final class DtlsServer: Sendable {
         // First what may fail: a descriptor that was adopted is closed with its socket.
         try limits.validate()
         let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
+        let entries = try associations.map { sealed throws(DtlsError) in try ServerEndpoint.open(sealed) } ?? []
         let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
-        try self.init(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, associations)
+        self.init(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, entries)
     }
 
     deinit {

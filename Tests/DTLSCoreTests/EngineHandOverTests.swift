@@ -193,7 +193,7 @@ final class EngineHandOverTests: XCTestCase {
     func testTheSeal() throws {
         let key = try DtlsHandOverKey.random()
         let secret = DtlsSecretBytes([1, 2, 3, 4])
-        let sealed = try key.seal(secret, lifetime: .seconds(60))
+        let sealed = try key.seal(secret, lifetime: .seconds(60), nonce: DtlsHandOverKey.makeNonce())
         assertThrows(.invalidConfiguration, "another key") { try DtlsHandOverKey.random().open(sealed) }
         for index in sealed.indices {
             var changed = sealed
@@ -205,9 +205,15 @@ final class EngineHandOverTests: XCTestCase {
         XCTAssertEqual(try again.open(sealed), secret)
         let error = assertThrows(.invalidConfiguration, "a second time") { try key.open(sealed) }
         XCTAssertTrue(error?.message.contains("taken already") ?? false)
-        XCTAssertNotEqual(try key.seal(secret, lifetime: .seconds(60)), sealed, "the same nonce")
+        XCTAssertNotEqual(
+            try key.seal(secret, lifetime: .seconds(60), nonce: DtlsHandOverKey.makeNonce()),
+            sealed,
+            "the same nonce"
+        )
         for lifetime in [Duration.zero, .seconds(86_401)] {
-            assertThrows(.invalidConfiguration) { try key.seal(secret, lifetime: lifetime) }
+            assertThrows(.invalidConfiguration) {
+                try key.seal(secret, lifetime: lifetime, nonce: DtlsHandOverKey.makeNonce())
+            }
         }
         for count in [0, 31, 33] {
             assertThrows(.invalidConfiguration) {

@@ -68,6 +68,21 @@ final class PathCheckMessageTests: XCTestCase {
         try pair.assertEchoes()
     }
 
+    /// A path may be longer than the time between two challenges.
+    func testALateAnswerIsGood() throws {
+        let pair = try pair()
+        let server = try pair.serverPeer()
+        var challenges: [[UInt8]] = []
+        for again in [false, true, true] {
+            XCTAssertTrue(server.engine.challengePath(again: again))
+            server.settle()
+            challenges += server.takeOutbox()
+        }
+        pair.client.receive(challenges[0])
+        for datagram in pair.client.takeOutbox() { server.receive(datagram) }
+        XCTAssertFalse(server.engine.isPathChallenged)
+    }
+
     func testWhoDoesNotKnowThem() throws {
         var without = DtlsConnectionIDs.random(length: 4)
         without.checksPaths = false

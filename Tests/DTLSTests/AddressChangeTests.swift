@@ -116,6 +116,30 @@ final class AddressChangeTests: XCTestCase {
         }
     }
 
+    /// A connection that is closed while its peer moves is forgotten all the same.
+    func testClosingWhileThePeerMoves() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let context = try DtlsClientContext.preSharedKey()
+            for _ in 0..<40 {
+                let client = try await DtlsClient.onLoopback()
+                let near = try await client.connect(to: server.localAddress, context: context)
+                let far = try await server.accept()
+                let before = far.peerAddress
+                try await Self.rebind(client)
+                let closing = Task.detached {
+                    while far.peerAddress == before { await Task.yield() }
+                    far.close()
+                }
+                try await near.send("here")
+                await closing.value
+                await client.close()
+            }
+            let remaining = await server.drain(for: .seconds(5))
+            XCTAssertEqual(remaining, 0)
+        }
+    }
+
     // MARK: Without an ID, on request
 
     /// A peer without an ID whose port changes is found by its keys, if the server may search.

@@ -169,6 +169,32 @@ final class HandOverTests: XCTestCase {
         }
     }
 
+    /// A server that cannot be made leaves the caller's descriptor alone.
+    func testAFailedBeginningLeavesTheSocket() async throws {
+        try await withDeadline {
+            let socket = try RawSocket()
+            let key = try DtlsHandOverKey.random()
+            for takesOwnership in [true, false] {
+                let error = await failure {
+                    try DtlsServer(
+                        socket: socket.descriptor,
+                        takesOwnership: takesOwnership,
+                        context: .preSharedKey(),
+                        associations: DtlsSealedAssociations(bytes: [1, 2, 3], key: key)
+                    )
+                }
+                XCTAssertEqual(error?.code, .invalidConfiguration)
+            }
+            let server = try DtlsServer(socket: socket.descriptor, context: .preSharedKey())
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: socket.address, context: .preSharedKey())
+            try await near.expectArrival(at: server.accept())
+            await client.close()
+            await server.close()
+            XCTAssertNotEqual(fcntl(socket.descriptor, F_GETFD), -1)
+        }
+    }
+
     /// Whom the peer has left for a new association has no place any more, and tells the peer so in vain.
     func testAPeerThatIsThereAlready() async throws {
         try await withDeadline {

@@ -5,6 +5,9 @@ private struct ConnectionIDKey<Words: FixedWidthInteger & Sendable>: Hashable {
     private let words: Words
     private let count: UInt8
 
+    /// Of the ID, in bytes.
+    var length: Int { Int(count) }
+
     /// `nil` for an ID that does not fit.
     init?(_ id: some Collection<UInt8>) {
         guard (1...MemoryLayout<Words>.size).contains(id.count) else { return nil }
@@ -47,10 +50,26 @@ struct ConnectionIDTable<Value: AnyObject> {
         self[id] = value
     }
 
+    /// Forgets every ID of a value. Looks at all there are.
+    mutating func removeAll(of value: Value) {
+        for (key, other) in short where other === value {
+            short[key] = nil
+            forget(key.length)
+        }
+        for (id, other) in long where other === value {
+            long[id] = nil
+            forget(id.count)
+        }
+    }
+
+    private mutating func forget(_ length: Int) {
+        lengths[length] = lengths[length].flatMap { $0 > 1 ? $0 - 1 : nil }
+    }
+
     /// Forgets an ID, if it is still the value's.
     mutating func remove(_ value: Value, for id: [UInt8]) {
         guard !id.isEmpty, self[id] === value else { return }
         self[id] = nil
-        lengths[id.count] = lengths[id.count].flatMap { $0 > 1 ? $0 - 1 : nil }
+        forget(id.count)
     }
 }

@@ -21,19 +21,21 @@ struct MovedPeerSearch {
         count += 1
     }
 
-    mutating func remove(_ association: Association, at peer: DtlsAddress) {
+    @discardableResult
+    mutating func remove(_ association: Association, at peer: DtlsAddress) -> Bool {
         let host = peer.with(port: 0)
-        guard var others = byHost.removeValue(forKey: host) else { return }
-        if let index = others.firstIndex(where: { $0 === association }) {
+        guard var others = byHost.removeValue(forKey: host) else { return false }
+        let index = others.firstIndex { $0 === association }
+        if let index {
             others.remove(at: index)
             count -= 1
         }
         if !others.isEmpty { byHost[host] = others }
+        return index != nil
     }
 
     mutating func move(_ association: Association, from old: DtlsAddress, to new: DtlsAddress) {
-        remove(association, at: old)
-        add(association, at: new)
+        if remove(association, at: old) { add(association, at: new) }
     }
 
     /// Whom to try for a datagram from `source`; nobody when it is not even worth a try.
@@ -43,7 +45,9 @@ struct MovedPeerSearch {
         now: ContinuousClock.Instant
     ) -> [Association] {
         // Epoch 1 of DTLS 1.2, sealed application data or an alert: what a peer that is elsewhere has to say.
-        guard count > 0, datagram.count > 13, datagram[0] == 23 || datagram[0] == 21, datagram[1] == 0xFE,
+        // And no more than a path carries: large ones take long.
+        guard count > 0, (14...2_048).contains(datagram.count), datagram[0] == 23 || datagram[0] == 21,
+            datagram[1] == 0xFE,
             datagram[3] == 0, datagram[4] == 1, bucket.take(Self.rate, now: now)
         else { return [] }
         let host = source.with(port: 0)

@@ -225,10 +225,19 @@ final class ServerEndpoint: AssociationOwner {
         }
     }
 
+    // Servers begin nothing anew.
+    func associationRenewed(_ association: Association) {}
+
     func associationMoved(_ association: Association, from former: DtlsAddress) {
         let address = association.peer
         let usesConnectionID = association.usesConnectionID
         state.withLock { state in
+            // Whoever has closed it meanwhile has looked for it where it is now.
+            guard association.closeReason == nil else {
+                state.table.remove(association, for: former)
+                state.search?.remove(association, at: former)
+                return
+            }
             state.table.move(association, from: former, to: address)
             if !usesConnectionID { state.search?.move(association, from: former, to: address) }
         }

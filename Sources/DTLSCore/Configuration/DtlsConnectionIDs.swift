@@ -24,8 +24,9 @@ public struct DtlsConnectionIDs: Sendable {
     public var padding = 1
 
     /// Whether to agree on return routability checks (RFC 9853), which show that a peer whose address has changed
-    /// receives what is sent there: without them anybody who can send a record of the peer's from a forged address has
-    /// the association's traffic sent to that address. Default: `true`; it takes a peer that knows them, too.
+    /// receives what is sent there: without them whoever can send a record of the peer's, the
+    /// peer itself above all, from a forged address has the association's traffic sent to that address. Default:
+    /// `true`; it takes a peer that knows them, too.
     public var checksPaths = true
 
     /// Clients take part without an ID of their own (``accepted``); servers give each association one of 8 random

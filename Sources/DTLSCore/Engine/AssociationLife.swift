@@ -8,7 +8,7 @@ protocol AssociationLife: AnyObject {
     func close(as reason: DtlsCloseReason)
     func abandon()
     func lowerMTU(to bytes: Int)
-    func challengePath() -> Bool
+    func challengePath(again: Bool) -> Bool
 
     func drainOutboundBytes(_ body: (UnsafeRawBufferPointer) -> Void)
     func nextEvent() -> DtlsEvent?

@@ -342,12 +342,14 @@ extension DtlsEngine {
     ///
     /// Call it when a datagram that was ``DtlsReceipt/newest`` came from another address than before, again after a
     /// while when nothing came of it, and send no more than three times what has come from there until
-    /// ``isPathChallenged`` is `false` again. After a second without an answer the peer is not there.
+    /// ``isPathChallenged`` is `false` again. After a second, or three round trips, without an answer the peer is not
+    /// there.
     ///
+    /// - Parameter again: Whether it goes to the same address as the challenge before, whose answer is good, too, then.
     /// - Returns: `false`, and nothing was sent, when ``checksPaths`` is.
-    public func challengePath() -> Bool { life.challengePath() }
+    public func challengePath(again: Bool = false) -> Bool { life.challengePath(again: again) }
 
-    /// Whether the last ``challengePath()`` has not been answered.
+    /// Whether the last ``challengePath(again:)`` has not been answered.
     public var isPathChallenged: Bool { life.isPathChallenged }
 
     /// Takes note that the peer cannot be reached, in the words of the network or the system.

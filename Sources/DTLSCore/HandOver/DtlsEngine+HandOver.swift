@@ -151,8 +151,10 @@ extension DtlsNegotiated {
         writer.append(UInt16(preSharedKeyIdentity.map { $0.count + 1 } ?? 0))
         writer.append(preSharedKeyIdentity ?? [])
         writer.appendPrefixed(peerPublicKeyFingerprint?.bytes ?? [], UInt8.self)
-        writer.append(UInt8(truncatingIfNeeded: peerCertificates.count))
-        for certificate in peerCertificates.prefix(255) { writer.appendPrefixed(certificate.der, UInt32.self) }
+        // No honest chain is longer; the peer's own certificate comes first.
+        let certificates = peerCertificates.prefix(64)
+        writer.append(UInt8(truncatingIfNeeded: certificates.count))
+        for certificate in certificates { writer.appendPrefixed(certificate.der, UInt32.self) }
         writer.append(UInt8(connectionIDs == nil ? 0 : 1))
         writer.appendPrefixed(connectionIDs?.own ?? [], UInt8.self)
         writer.appendPrefixed(connectionIDs?.peer ?? [], UInt8.self)

@@ -58,11 +58,16 @@ public struct DtlsHandOverKey: Sendable {
 
     /// Seals bytes with AES-256-GCM, under a random nonce.
     ///
-    /// - Parameter lifetime: For how long they may be opened, by the clocks of both machines: one second to one day.
-    package func seal(_ contents: DtlsSecretBytes, lifetime: Duration) throws(DtlsError) -> [UInt8] {
+    /// - Parameters:
+    ///   - lifetime: For how long they may be opened, by the clocks of both machines: one second to one day.
+    ///   - nonce: What ``makeNonce()`` has made for this alone.
+    package func seal(
+        _ contents: DtlsSecretBytes,
+        lifetime: Duration,
+        nonce: [UInt8]
+    ) throws(DtlsError) -> [UInt8] {
         try validate(lifetime)
         let expiry = Int64(time(nil)) + lifetime.components.seconds
-        let nonce = try RandomBytes.array(RecordCipher.nonceLength)
         var sealed = Self.magic
         withUnsafeBytes(of: expiry.bigEndian) { sealed += $0 }
         sealed += nonce
@@ -85,7 +90,13 @@ public struct DtlsHandOverKey: Sendable {
         return sealed
     }
 
-    /// Opens what ``seal(_:lifetime:)`` has sealed, once in a process.
+    /// Makes a nonce: before there is something that must not be lost because there is none.
+    package static func makeNonce() throws(DtlsError) -> [UInt8] { try RandomBytes.array(RecordCipher.nonceLength) }
+
+    /// The most bytes that are sealed at once.
+    package static let maximumContents = 1 << 30
+
+    /// Opens what ``seal(_:lifetime:nonce:)`` has sealed, once in a process.
     package func open(_ sealed: [UInt8]) throws(DtlsError) -> DtlsSecretBytes {
         func refuse(_ message: String, _ hint: String? = nil) -> DtlsError {
             DtlsError(.invalidConfiguration, phase: .configuration, message, hint: hint)

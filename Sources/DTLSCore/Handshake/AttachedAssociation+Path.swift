@@ -8,7 +8,7 @@ extension AttachedAssociation {
     // There are no records for them in OpenSSL.
     var checksPaths: Bool { false }
     var isPathChallenged: Bool { false }
-    func challengePath() -> Bool { false }
+    func challengePath(again: Bool) -> Bool { false }
 
     func lowerMTU(to bytes: Int) {
         let mtu = Swift.max(bytes, DtlsEngine.minimumMTU)

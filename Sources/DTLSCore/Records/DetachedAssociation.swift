@@ -15,8 +15,9 @@ final class DetachedAssociation: AssociationLife {
     private(set) var flight: FinalFlight?
     private var outbound = DatagramQueue()
     private var inbound = DatagramQueue()
-    /// What a response to the last challenge must hold; nil when it has come, or there was none.
-    private var pathCookie: [UInt8]?
+    /// What a response to one of the last challenges must hold; empty when it has come, or there was none.
+    private var pathCookies: [[UInt8]] = []
+    private static let maximumCookies = 4
     /// Events of the handshake that nobody has taken.
     private var earlier: [DtlsEvent] = []
     /// Events of this life, of which there are two kinds, in this order.
@@ -183,7 +184,7 @@ final class DetachedAssociation: AssociationLife {
 
     var nextDeadline: ContinuousClock.Instant? { nil }
     var housekeepingDeadline: ContinuousClock.Instant? { flight?.expiresAt }
-    var isPathChallenged: Bool { pathCookie != nil }
+    var isPathChallenged: Bool { !pathCookies.isEmpty }
     var isOpen: Bool { closeReason == nil }
     var statistics: DtlsStatistics { counted.statistics }
     var negotiated: DtlsNegotiated? { settled }
@@ -297,9 +298,11 @@ final class DetachedAssociation: AssociationLife {
 
     var checksPaths: Bool { records.connectionIDs.checksPaths }
 
-    func challengePath() -> Bool {
+    func challengePath(again: Bool) -> Bool {
         guard isOpen, checksPaths, let cookie = try? RandomBytes.array(PathCheck.cookieLength) else { return false }
-        pathCookie = cookie
+        // The answer to one before may still be on its way.
+        if !again { pathCookies = [] }
+        pathCookies = pathCookies.suffix(Self.maximumCookies - 1) + [cookie]
         return send(PathCheck(.challenge, cookie))
     }
 
@@ -320,8 +323,8 @@ final class DetachedAssociation: AssociationLife {
         switch check.kind {
         case .challenge:
             _ = send(PathCheck(.response, check.cookie))
-        case .response where check.cookie == pathCookie:
-            pathCookie = nil
+        case .response where pathCookies.contains(check.cookie):
+            pathCookies = []
         case .response, .drop:
             counted.drops[.unopenedRecord] += 1
         }
