@@ -150,16 +150,19 @@ struct DtlsEchoServer: ExampleCommand {
         let signals = terminationSignals()
         let context = try context()
         let stateFile = try state.map { try StateFile(path: $0) }
-        // Before there is a socket: what clients send to one whose server does not know them yet is lost.
         let inherited = try stateFile?.take()
         let server: DtlsServer
         do {
-            server = try await bind(context)
+            server = try await bind(context, inherited)
+        } catch let error as DtlsError where inherited != nil && error.code == .invalidConfiguration {
+            // Too old, for instance. Their clients have to connect anew; that is no reason not to serve.
+            Console.note("dtls-echo-server: no connection was taken over: \(error)")
+            server = try await bind(context, nil)
         } catch {
             if let inherited { try stateFile?.putBack(inherited) }
             throw error
         }
-        let takenOver = inherited.flatMap { stateFile?.importAssociations($0, into: server) }
+        let takenOver = inherited.map { _ in server.statistics.connectionsOpen }
         Console.print("listening on \(server.localAddress)")
         if let takenOver { log("took over", takenOver) }
 
@@ -184,7 +187,7 @@ struct DtlsEchoServer: ExampleCommand {
         if let handedOver = try await stopper.value { log("handed over", handedOver) }
     }
 
-    private func bind(_ context: DtlsServerContext) async throws -> DtlsServer {
+    private func bind(_ context: DtlsServerContext, _ inherited: DtlsSealedAssociations?) async throws -> DtlsServer {
         let isQuiet = quiet
         return try await DtlsServer.bind(
             host: host,
@@ -192,7 +195,8 @@ struct DtlsEchoServer: ExampleCommand {
             context: context,
             handshakeFailed: { peer, error in
                 if !isQuiet { Console.print("refused \(peer): \(error)") }
-            }
+            },
+            associations: inherited
         )
     }
 

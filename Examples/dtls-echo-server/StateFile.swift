@@ -28,28 +28,13 @@ struct StateFile {
 
     /// What the process before has left, if it has. It is in no file any more: two servers that go on with the same
     /// keys would give them away.
-    func take() throws -> [UInt8]? {
-        try file.take()
+    func take() throws -> DtlsSealedAssociations? {
+        try file.take().map { DtlsSealedAssociations(bytes: $0, key: key) }
     }
 
     /// Puts back what was taken and not imported.
-    func putBack(_ connections: [UInt8]) throws {
-        try file.replace(with: connections)
-    }
-
-    /// Lets a server go on with the connections that were taken, as far as it can.
-    ///
-    /// - Returns: How many they are.
-    func importAssociations(_ connections: [UInt8], into server: DtlsServer) -> Int {
-        do {
-            return try server.importAssociations(connections, under: key)
-        } catch {
-            // Too old, for instance. Their peers have to connect anew; that is no reason not to serve.
-            Console.note(
-                "dtls-echo-server: nothing was taken over from \(escapedForTerminal(file.path.utf8)): \(error)"
-            )
-            return 0
-        }
+    func putBack(_ associations: DtlsSealedAssociations) throws {
+        try file.replace(with: associations.bytes)
     }
 
     /// Ends every connection of the server that can go on elsewhere, and keeps them in the file.

@@ -102,7 +102,7 @@ final class ExampleStateTests: XCTestCase {
             try await refuse("keyless", key: nil, state: "something else", "without its key")
 
             // Another server has the port: what waits there goes on waiting.
-            let (_, address) = try await peers.startEchoServer(Self.psk)
+            let (other, address) = try await peers.startEchoServer(Self.psk)
             let file = try peers.write("something", to: "waiting")
             _ = try peers.write(key, to: "waiting.key")
             let taken = ["--port", "\(address.port)", "--host", "127.0.0.1", "--state", file]
@@ -111,9 +111,11 @@ final class ExampleStateTests: XCTestCase {
             XCTAssertEqual(try Self.mode(of: file), 0o600)
 
             // Nothing keeps this one from serving; what it could not take over is gone.
-            let (server, free) = try await peers.startEchoServer(Self.psk + ["--state", file])
-            try await server.wait(for: "nothing was taken over from")
-            let (status, output) = try await peers.runClient(free, Self.psk + ["--message", "hello"])
+            other.send(signal: SIGINT)
+            try await other.waitForExit()
+            let (server, _) = try await peers.startEchoServer(port: address.port, Self.psk + ["--state", file])
+            try await server.wait(for: "no connection was taken over: ")
+            let (status, output) = try await peers.runClient(address, Self.psk + ["--message", "hello"])
             XCTAssertEqual(status, 0, output.text)
             XCTAssertFalse(Self.exists(file))
         }
