@@ -101,23 +101,42 @@ final class ExampleStateTests: XCTestCase {
             try await refuse("long", key: key + "k", state: "something", "does not have 32 bytes")
             try await refuse("keyless", key: nil, state: "something else", "without its key")
 
-            // Another server has the port: what waits there goes on waiting.
-            let (other, address) = try await peers.startEchoServer(Self.psk)
-            let file = try peers.write("something", to: "waiting")
-            _ = try peers.write(key, to: "waiting.key")
-            let taken = ["--port", "\(address.port)", "--host", "127.0.0.1", "--state", file]
-            try await peers.expectFailure("dtls-echo-server", taken + Self.psk, status: 1)
-            XCTAssertEqual(try String(contentsOfFile: file, encoding: .utf8), "something")
-            XCTAssertEqual(try Self.mode(of: file), 0o600)
-
             // Nothing keeps this one from serving; what it could not take over is gone.
-            other.send(signal: SIGINT)
-            try await other.waitForExit()
-            let (server, _) = try await peers.startEchoServer(port: address.port, Self.psk + ["--state", file])
+            let file = try peers.write("something", to: "other")
+            _ = try peers.write(key, to: "other.key")
+            let (server, address) = try await peers.startEchoServer(Self.psk + ["--state", file])
             try await server.wait(for: "no connection was taken over: ")
             let (status, output) = try await peers.runClient(address, Self.psk + ["--message", "hello"])
             XCTAssertEqual(status, 0, output.text)
             XCTAssertFalse(Self.exists(file))
+        }
+    }
+
+    /// A server that finds its port in use leaves the connections to the next one.
+    func testAServerThatCannotBeginLeavesTheFile() async throws {
+        try await withDeadline { peers in
+            let file = try Self.stateFile(peers)
+            let options = Self.psk + ["--state", file]
+            let (first, address) = try await peers.startEchoServer(options)
+            let client = try peers.startClient(address, Self.psk)
+            try client.write("first\n")
+            try await client.wait(for: "first\n")
+            first.send(signal: SIGTERM)
+            try await first.waitForExit()
+            let contents = try Data(contentsOf: URL(fileURLWithPath: file))
+
+            let (other, _) = try await peers.startEchoServer(port: address.port, Self.psk)
+            let arguments = ["--port", "\(address.port)", "--host", "127.0.0.1"] + options
+            try await peers.expectFailure("dtls-echo-server", arguments, status: 1)
+            XCTAssertEqual(try Data(contentsOf: URL(fileURLWithPath: file)), contents)
+            XCTAssertEqual(try Self.mode(of: file), 0o600)
+            other.send(signal: SIGTERM)
+            try await other.waitForExit()
+
+            let (server, _) = try await peers.startEchoServer(port: address.port, options)
+            try await server.wait(for: "took over 1 connection\n")
+            try client.write("second\n")
+            try await client.wait(for: "second\n")
         }
     }
 
