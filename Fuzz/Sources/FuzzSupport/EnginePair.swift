@@ -5,7 +5,7 @@ final class EnginePair {
     let client: Peer
     private(set) var server: Peer?
     private var gate: DtlsHelloGate
-    private let scenario: Scenario
+    let scenario: Scenario
 
     init(client: Peer, server: Peer?, gate: consuming DtlsHelloGate, scenario: Scenario) {
         self.client = client

@@ -105,7 +105,7 @@ struct EngineSession {
     /// Sends the subject a datagram that the peer has not sent now.
     private mutating func inject(_ datagram: [UInt8]) {
         guard let subject else { return }
-        if !(other?.delivered.contains(datagram) ?? false) { demand = Swift.min(demand, Self.demand(after: datagram)) }
+        if !(other?.delivered.contains(datagram) ?? false) { demand = Swift.min(demand, demand(after: datagram)) }
         let wasOpen = subject.engine.isOpen
         let sent = subject.sent.count
         subject.receive(datagram, now: now)
@@ -119,14 +119,14 @@ struct EngineSession {
     }
 
     /// What a handshake owes after a datagram that no honest peer has sent, which is not in clear what one might send.
-    private static func demand(after datagram: [UInt8]) -> Demand {
+    private func demand(after datagram: [UInt8]) -> Demand {
         var demand = Demand.finishes
-        for record in Wire.records(datagram) where record.count >= Wire.recordHeaderSize && record[1] == 0xFE {
+        for record in records(datagram, of: other) where record.count >= Wire.recordHeaderSize && record[1] == 0xFE {
             let body = record[Wire.recordHeaderSize...]
             switch (Int(record[3]) << 8 | Int(record[4]), record[0]) {
             case (0, 20): if body.elementsEqual([1]) { demand = .goesOn }
             case (0, 22): if body.count >= Wire.fragmentHeaderSize { return .none }
-            case (1, 20...23): if body.count >= 16 { demand = .goesOn }
+            case (1, 20...23), (1, Wire.connectionIDType): if body.count >= 16 { demand = .goesOn }
             default: break
             }
         }
@@ -163,8 +163,26 @@ struct EngineSession {
 extension EngineSession {
     /// Something that one side has sent, most often the peer; at the end, what the subject itself has.
     private func genuine(_ input: inout FuzzInput) -> [UInt8] {
-        let all = (other?.sent ?? []) + (subject?.sent ?? [])
-        return all.isEmpty ? [] : all[input.number(below: all.count)]
+        choose(&input).datagram
+    }
+
+    private func choose(_ input: inout FuzzInput) -> (datagram: [UInt8], sender: Peer?) {
+        let counts = [other, subject].map { $0?.sent.count ?? 0 }
+        guard counts[0] + counts[1] > 0 else { return ([], nil) }
+        let index = input.number(below: counts[0] + counts[1])
+        let sender = index < counts[0] ? other : subject
+        return (sender?.sent[index < counts[0] ? index : index - counts[0]] ?? [], sender)
+    }
+
+    /// The records of a datagram that a side has sent, or may have.
+    private func records(_ datagram: [UInt8], of sender: Peer?) -> [[UInt8]] {
+        let counts = pair.scenario.idCounts
+        return Wire.records(datagram, idCount: sender === pair.client ? counts.client : counts.server)
+    }
+
+    private func genuineRecords(_ input: inout FuzzInput) -> [[UInt8]] {
+        let (datagram, sender) = choose(&input)
+        return records(datagram, of: sender)
     }
 
     private func truncated(_ input: inout FuzzInput) -> [UInt8] {
@@ -191,7 +209,7 @@ extension EngineSession {
     private func spliced(_ input: inout FuzzInput) -> [UInt8] {
         var datagram: [UInt8] = []
         for _ in 0...input.number(below: 6) {
-            let records = Wire.records(genuine(&input))
+            let records = genuineRecords(&input)
             if !records.isEmpty { datagram += records[input.number(below: records.count)] }
         }
         return datagram
@@ -211,12 +229,13 @@ extension EngineSession {
 
     /// A genuine record under another header.
     private func relabelled(_ input: inout FuzzInput) -> [UInt8] {
-        let records = Wire.records(genuine(&input))
+        let records = genuineRecords(&input)
         guard !records.isEmpty else { return [] }
         var record = records[input.number(below: records.count)]
         guard record.count >= Wire.recordHeaderSize else { return record }
-        switch input.byte() % 5 {
+        switch input.byte() % 6 {
         case 0: record[0] = 20 + input.byte() % 8
+        case 5: if record.count > 11 { record[11 + input.number(below: record.count - 11)] ^= input.byte() }
         case 1: record[4] = input.byte() % 4
         case 2: for index in 5..<11 { record[index] = input.byte() }
         case 3: record[2] = input.byte()
@@ -227,7 +246,7 @@ extension EngineSession {
 
     /// A handshake message, or an invention of one, in fragments of any kind.
     private func refragmented(_ input: inout FuzzInput) -> [UInt8] {
-        let records = Wire.records(genuine(&input))
+        let records = genuineRecords(&input)
         let start = Wire.recordHeaderSize + Wire.fragmentHeaderSize
         guard !records.isEmpty else { return [] }
         let record = records[input.number(below: records.count)]

@@ -9,6 +9,8 @@ final class Scenario {
     private let usesGate: Bool
     private let session: DtlsSession?
     private let name: String?
+    /// How many bytes the Connection IDs have that a client puts into its records, and a server.
+    let idCounts: (client: Int, server: Int)
     private var stored: [[UInt8]: DtlsStoredSession] = [:]
 
     private static let identity = "device-1"
@@ -24,6 +26,7 @@ final class Scenario {
         var asksApplication = false
         var usesGate = false
         var resumes = false
+        var idCounts = (client: 0, server: 0)
     }
 
     init(_ options: Options) throws {
@@ -37,6 +40,7 @@ final class Scenario {
         keyIsAsked = options.keyIsAsked
         usesGate = options.usesGate
         name = options.usesKeys ? nil : "localhost"
+        idCounts = options.idCounts
         client = try DtlsEngineContext(
             client: options.client,
             usesPreSharedKeys: options.usesKeys,
@@ -68,6 +72,7 @@ final class Scenario {
         usesGate = true
         session = nil
         name = options.usesKeys ? nil : "localhost"
+        idCounts = options.idCounts
     }
 
     /// New engines, which have not started; behind a gate there is no server's engine yet.
@@ -112,21 +117,70 @@ final class Scenario {
 }
 
 extension Scenario {
-    /// All that inputs choose among; most use pre-shared keys, which cost a twentieth of certificates.
+    /// How many there are of each kind, in ``all()``, one kind after the other.
+    static let kinds = 16
+
+    /// All that inputs choose among, each with all record layers; most use pre-shared keys, which cost a twentieth of
+    /// certificates.
     static func all() throws -> [Scenario] {
-        func keys(_ change: (inout Options) throws -> Void = { _ in }) throws -> Scenario {
+        let options = try allOptions()
+        require(options.count == kinds, "\(options.count) kinds")
+        return try layers.flatMap { layer in
+            try options.enumerated().map { kind, options in
+                var options = options
+                layer(&options, kind)
+                return try Scenario(options)
+            }
+        }
+    }
+
+    /// Who seals records, and with which Connection IDs, of lengths that differ from kind to kind.
+    private static var layers: [(inout Options, Int) -> Void] {
+        [
+            { options, _ in
+                // As configurations begin: the server has one.
+                options.idCounts = (client: 8, server: 0)
+            },
+            { options, kind in
+                options.idCounts = (client: 1 + kind, server: 32 - kind)
+                options.server.connectionIDs = .random(length: options.idCounts.client)
+                options.client.connectionIDs = .random(length: options.idCounts.server)
+                options.server.connectionIDs.padding = 1 + 8 * kind
+                options.client.connectionIDs.padding = 128 - 8 * kind
+            },
+            { options, kind in
+                // Only the client has one.
+                options.idCounts = (client: 0, server: 2 + kind)
+                options.server.connectionIDs = .accepted
+                options.client.connectionIDs = .random(length: options.idCounts.server)
+            },
+            { options, _ in
+                options.client.connectionIDs = .off
+                options.server.connectionIDs = .off
+            },
+            { options, _ in options.client.recordLayer = .openSSL },
+            { options, _ in options.server.recordLayer = .openSSL },
+            { options, _ in
+                options.client.recordLayer = .openSSL
+                options.server.recordLayer = .openSSL
+            },
+        ]
+    }
+
+    private static func allOptions() throws -> [Options] {
+        func keys(_ change: (inout Options) throws -> Void = { _ in }) throws -> Options {
             var options = Options()
             try change(&options)
-            return try Scenario(options)
+            return options
         }
-        func certificates(_ change: (inout Options) throws -> Void = { _ in }) throws -> Scenario {
+        func certificates(_ change: (inout Options) throws -> Void = { _ in }) throws -> Options {
             var options = Options()
             options.usesKeys = false
             let identity = try DtlsIdentity.selfSigned(commonName: "localhost", names: ["localhost"])
             options.server.identity = identity
             options.client.trust = .certificates(identity.certificateChain)
             try change(&options)
-            return try Scenario(options)
+            return options
         }
         let tickets = try DtlsTicketKeys(secrets: [DtlsSecretBytes([UInt8](repeating: 7, count: 80))])
         return [

@@ -2,13 +2,20 @@
 public enum Wire {
     public static let recordHeaderSize = 13
     public static let fragmentHeaderSize = 12
+    /// The kind of record that carries a Connection ID.
+    public static let connectionIDType: UInt8 = 25
 
     /// Splits a datagram into its records; what is left at the end is one more piece.
-    public static func records(_ datagram: [UInt8]) -> [[UInt8]] {
+    ///
+    /// - Parameter idCount: How many bytes the Connection IDs have that stand in it (RFC 9146 §4).
+    public static func records(_ datagram: [UInt8], idCount: Int = 0) -> [[UInt8]] {
         var records: [[UInt8]] = []
         var offset = 0
         while offset + recordHeaderSize <= datagram.count {
-            let end = offset + recordHeaderSize + Int(datagram[offset + 11]) << 8 + Int(datagram[offset + 12])
+            let header = recordHeaderSize + (datagram[offset] == connectionIDType ? idCount : 0)
+            guard offset + header <= datagram.count else { break }
+            let count = Int(datagram[offset + header - 2]) << 8 | Int(datagram[offset + header - 1])
+            let end = offset + header + count
             guard end <= datagram.count else { break }
             records.append(Array(datagram[offset..<end]))
             offset = end
