@@ -1,8 +1,8 @@
 // swift-tools-version: 6.2
 import PackageDescription
 
-// libFuzzer targets for DTLSCore. Fuzz/run builds them; `-sanitize=fuzzer,address` on its command line reaches the
-// library as well, which a setting in this manifest would not.
+// libFuzzer targets for DTLSCore. Fuzz/run builds them; `-sanitize=fuzzer,address` and `-enable-testing` on its command
+// line reach the library as well, which a setting in this manifest would not.
 
 let core = Target.Dependency.product(name: "DTLSCore", package: "swift-dtls")
 
@@ -26,6 +26,7 @@ let package = Package(
         .executableTarget(name: "fuzz-gate", dependencies: ["FuzzSupport", core], swiftSettings: program),
         .executableTarget(name: "fuzz-server-engine", dependencies: ["FuzzSupport", core], swiftSettings: program),
         .executableTarget(name: "fuzz-client-engine", dependencies: ["FuzzSupport", core], swiftSettings: program),
+        .executableTarget(name: "fuzz-detached-records", dependencies: ["FuzzSupport", core], swiftSettings: program),
         .executableTarget(name: "fuzz-credentials", dependencies: ["FuzzSupport", core], swiftSettings: program),
     ],
     swiftLanguageModes: [.v6]
