@@ -30,6 +30,7 @@ print("moved \(server.statistics.peerMoves) time(s)")
 // A planned restart: the old server's associations under a key that the new one has, and the socket, in which
 // datagrams wait meanwhile. (Another process would get both by a file, a pipe or a socket.)
 let handOverKey = try DtlsHandOverKey.random()
+await server.stopReading()
 let handOver = try server.exportAssociations(under: handOverKey)
 let socket = try await server.handOverSocket()
 let successor = try DtlsServer(

@@ -154,7 +154,7 @@ struct DtlsEchoServer: ExampleCommand {
         let server: DtlsServer
         do {
             server = try await bind(context, inherited)
-        } catch let error as DtlsError where inherited != nil && error.code == .invalidConfiguration {
+        } catch let error as DtlsError where inherited != nil && error.code == .handOverRefused {
             // Too old, for instance. Their clients have to connect anew; that is no reason not to serve.
             Console.note("dtls-echo-server: no connection was taken over: \(error)")
             server = try await bind(context, nil)

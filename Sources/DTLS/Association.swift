@@ -45,7 +45,7 @@ final class Association: Sendable {
     private let clientPart: ClientPart?
     /// A server's context, which may have been replaced since.
     let serverContext: DtlsServerContext?
-    /// What a server's client is to put into its records, if it knows how.
+    /// What the peer is to put into its records, if it knows how; a client's second handshake settles another one.
     let connectionID: [UInt8]?
     /// How long it may be silent in both directions before it is closed.
     let idleTimeout: Duration?

@@ -68,11 +68,14 @@ final class ClientEndpoint: AssociationOwner {
         let found = state.withLock { $0.associations[peer] }
         if let found, found.hold() { return try join(found, target) }
         let ownName = loop.socket.localAddress.endpointName
+        let engine = try Self.engine(for: target, peer: peer, ownName: ownName, timeout: timeout, session: session)
+        let id = engine.ownConnectionID ?? []
         let fresh = Association(
-            engine: try Self.engine(for: target, peer: peer, ownName: ownName, timeout: timeout, session: session),
+            engine: engine,
             peer: peer,
             owner: self,
             target: target,
+            connectionID: id,
             queue: queue,
             renewal: reconnection.silence.map { silence in
                 Association.Renewal(silence: silence) { session throws(DtlsError) in
@@ -84,6 +87,8 @@ final class ClientEndpoint: AssociationOwner {
             if let error = state.closeError { return .failure(error) }
             // Another task may have been faster.
             if let found = state.associations[peer], found.hold() { return .success(found) }
+            guard !state.identities.contains(id) else { return .failure(Self.repeatedID) }
+            state.identities.insert(fresh, for: id)
             state.associations[peer] = fresh
             _ = fresh.hold()
             state.counters.connections(state.associations.count, handshakes: 0)
@@ -142,6 +147,13 @@ final class ClientEndpoint: AssociationOwner {
         return counters.statistics(associations, backlogHighWater: loop.socket.counters.mostQueued)
     }
 
+    private static let repeatedID = DtlsError(
+        .invalidConfiguration,
+        phase: .handshake,
+        "another connection of this socket has the same Connection ID",
+        hint: "let DtlsConnectionIDs make different ones, or none where this side's address does not change"
+    )
+
     static let closed = DtlsError(.connectionClosed, phase: .closing, "the client was closed")
 
     // MARK: AssociationOwner
@@ -166,8 +178,9 @@ final class ClientEndpoint: AssociationOwner {
     func association(_ association: Association, established session: DtlsStoredSession) {}
 
     func associationOpened(_ association: Association) {
-        if let id = association.negotiated?.connectionIDs?.own {
-            state.withLock { $0.identities.insert(association, for: id) }
+        // The server may not know them.
+        if let id = association.connectionID, association.negotiated?.connectionIDs == nil {
+            state.withLock { $0.identities.remove(association, for: id) }
         }
         logger?.debug(
             "handshake finished",
@@ -179,7 +192,8 @@ final class ClientEndpoint: AssociationOwner {
         let id = association.negotiated?.connectionIDs?.own
         state.withLock { state in
             state.identities.removeAll(of: association)
-            if let id { state.identities.insert(association, for: id) }
+            // If another one has it, the server's address has to do.
+            if let id, !state.identities.contains(id) { state.identities.insert(association, for: id) }
         }
     }
 
@@ -198,10 +212,12 @@ final class ClientEndpoint: AssociationOwner {
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
         let statistics = association.statistics
         let peer = association.peer
+        // The one that it has begun with, and that of its last handshake.
+        let ids = [association.connectionID, association.negotiated?.connectionIDs?.own].compactMap { $0 }
         state.withLock { state in
             state.counters.associationEnded(statistics, reason)
             if state.associations[peer] === association { state.associations[peer] = nil }
-            state.identities.removeAll(of: association)
+            for id in ids { state.identities.remove(association, for: id) }
         }
         logger?.debug("connection ended", metadata: ["peer": "\(association.peer)", "reason": "\(reason)"])
     }
@@ -232,7 +248,9 @@ extension ClientEndpoint: SocketLoopHandler {
         for association in concerned { association.networkReported(error, now: now) }
     }
 
-    func socketFailed(_ error: DtlsError) {
+    func socketFailed(_ error: DtlsError, of loop: SocketLoop) {
+        // What it had before is on its way out.
+        guard loop === self.loop else { return }
         logger?.error("the client's socket failed", metadata: ["error": "\(error)"])
         close(error)
     }

@@ -37,9 +37,9 @@ extension DtlsServer {
     /// which the peers' datagrams will come.
     ///
     /// Here they have ended from that moment, with ``DtlsCloseReason/handedOver``; their peers are told nothing. What
-    /// they had received and nobody has read goes along. What comes between is lost as datagrams are, unless the socket
-    /// is handed over, too
-    /// (``handOverSocket()``), and the other server is made with these associations: then it waits there.
+    /// they had received and nobody has read goes along. What comes between is lost as datagrams are, unless this
+    /// server was told before to read no more (``stopReading()``), hands over its socket, too (``handOverSocket()``),
+    /// and the other server is made with both: then it waits there.
     ///
     /// The bytes must be imported once: two servers that go on with the same keys use nonces twice, which gives the
     /// keys' secrets away. Within a process a second import is refused; beyond it nobody but the caller can see to
@@ -71,12 +71,20 @@ extension DtlsServer {
     /// - Returns: How many go on. One that cannot be read (it may be of a cipher that this host's OpenSSL does not
     ///   have) is left out. Others, for which there is no place (their peer has connected anew, or another one
     ///   has their Connection ID), are closed with close_notify.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when the bytes do not open under the key, have
+    /// - Throws: ``DtlsError/Code-swift.struct/handOverRefused`` when the bytes do not open under the key, have
     ///   expired, or were imported in this process before; ``DtlsError/Code-swift.struct/connectionClosed`` when the
     ///   server is closed. Nothing was imported then.
     @discardableResult
     public func importAssociations(_ bytes: [UInt8], under key: DtlsHandOverKey) throws(DtlsError) -> Int {
         try endpoint.importAssociations(DtlsSealedAssociations(bytes: bytes, key: key))
+    }
+
+    /// Reads no more datagrams, for good: what comes waits in the socket's buffer for a successor who gets the socket.
+    ///
+    /// Returns when everything that was read before has reached its connection. Connections stay open and can send;
+    /// ``exportAssociations(under:lifetime:where:)`` and ``handOverSocket()`` are what to call next.
+    public func stopReading() async {
+        await endpoint.loop.stopReading()
     }
 
     /// Closes the server but keeps its socket, for a successor in this process or another one that is made with it:
@@ -201,6 +209,6 @@ extension ServerEndpoint {
     }
 
     private static var malformed: DtlsError {
-        DtlsError(.invalidConfiguration, phase: .configuration, "the hand-over is of a version that is not known here")
+        DtlsError(.handOverRefused, phase: .configuration, "the hand-over is of a version that is not known here")
     }
 }

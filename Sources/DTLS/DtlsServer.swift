@@ -56,9 +56,10 @@ public final class DtlsServer: Sendable {
     ///   - limits: How much of the server its peers may take.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share; `nil`, the default, for one of this
     ///     server's own.
-    ///   - admitsAddress: Asked about the source of each hello of a stranger before anything is computed, on the
-    ///     server's queue: it must be quick, and must not call this server's functions that wait. `false` drops the
-    ///     hello. Default: everyone may come. (Addresses can be forged; after the cookie exchange they are not.)
+    ///   - admitsAddress: Asked about the source of each hello of a stranger, and of each datagram of a peer that has
+    ///     moved, before anything is computed, on the server's queue: it must be quick, and must not call this server's
+    ///     functions that wait. `false` drops the datagram. Default: everyone may come. (Addresses can be forged; after
+    ///     the cookie exchange they are not.)
     ///   - handshakeFailed: Told of each handshake that failed after its cookie, and why: for logs, or to ban an
     ///     address. Called on the server's queue or wherever the failure was noticed; it must be quick.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
@@ -66,7 +67,7 @@ public final class DtlsServer: Sendable {
     ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
     ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
-    ///   or limits out of their range.
+    ///   or limits out of their range, ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`.
     public static func bind(
         host: String = "::",
         port: UInt16,
@@ -97,13 +98,13 @@ public final class DtlsServer: Sendable {
     ///     ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:associations:)``,
     ///     like those that follow.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
-    ///   - admitsAddress: Asked about the source of each hello of a stranger.
+    ///   - admitsAddress: Asked about the sources of strangers and of peers that have moved.
     ///   - handshakeFailed: Told of each handshake that failed after its cookie.
     ///   - logger: Where to log.
     ///   - associations: What another server has exported.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of
-    ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the
-    ///   caller's then.
+    ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it,
+    ///   ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`. The descriptor is the caller's then.
     public convenience init(
         socket descriptor: Int32,
         takesOwnership: Bool = false,

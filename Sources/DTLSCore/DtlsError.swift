@@ -165,6 +165,8 @@ extension DtlsError {
         /// In one direction that is, with full records, 389 GB of AES-GCM, 137 GB of AES-CCM, and more than any
         /// association sends of ChaCha20-Poly1305 (RFC 9147 §4.5.3). Only ``DtlsRecordLayer/detached`` counts.
         public static let keysUsedUp = Code("keysUsedUp")
+        /// The bytes of a hand-over are none, are sealed with another key, damaged, expired, or were taken already.
+        public static let handOverRefused = Code("handOverRefused")
         /// The connection, client or server was closed before this could be done.
         public static let connectionClosed = Code("connectionClosed")
         /// The waiting task was cancelled.

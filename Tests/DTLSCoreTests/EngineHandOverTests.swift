@@ -167,11 +167,11 @@ final class EngineHandOverTests: XCTestCase {
         func take(_ bytes: [UInt8], _ context: DtlsEngineContext) throws -> DtlsEngine {
             try DtlsEngine(takingOver: DtlsSecretBytes(bytes), context: context)
         }
-        assertThrows(.invalidConfiguration, "the other role") { try take(bytes, server) }
+        assertThrows(.handOverRefused, "the other role") { try take(bytes, server) }
         for count in 0..<bytes.count {
-            assertThrows(.invalidConfiguration, "\(count)") { try take(Array(bytes.prefix(count)), client) }
+            assertThrows(.handOverRefused, "\(count)") { try take(Array(bytes.prefix(count)), client) }
         }
-        assertThrows(.invalidConfiguration) { try take(bytes + [0], client) }
+        assertThrows(.handOverRefused) { try take(bytes + [0], client) }
         var random = SeededGenerator(seed: 3)
         for _ in 0..<5_000 {
             var changed = bytes
@@ -194,16 +194,16 @@ final class EngineHandOverTests: XCTestCase {
         let key = try DtlsHandOverKey.random()
         let secret = DtlsSecretBytes([1, 2, 3, 4])
         let sealed = try key.seal(secret, lifetime: .seconds(60), nonce: DtlsHandOverKey.makeNonce())
-        assertThrows(.invalidConfiguration, "another key") { try DtlsHandOverKey.random().open(sealed) }
+        assertThrows(.handOverRefused, "another key") { try DtlsHandOverKey.random().open(sealed) }
         for index in sealed.indices {
             var changed = sealed
             changed[index] ^= 1
-            assertThrows(.invalidConfiguration, "byte \(index)") { try key.open(changed) }
-            assertThrows(.invalidConfiguration) { try key.open(Array(sealed.prefix(index))) }
+            assertThrows(.handOverRefused, "byte \(index)") { try key.open(changed) }
+            assertThrows(.handOverRefused) { try key.open(Array(sealed.prefix(index))) }
         }
         let again = try DtlsHandOverKey(key.bytes)
         XCTAssertEqual(try again.open(sealed), secret)
-        let error = assertThrows(.invalidConfiguration, "a second time") { try key.open(sealed) }
+        let error = assertThrows(.handOverRefused, "a second time") { try key.open(sealed) }
         XCTAssertTrue(error?.message.contains("taken already") ?? false)
         XCTAssertNotEqual(
             try key.seal(secret, lifetime: .seconds(60), nonce: DtlsHandOverKey.makeNonce()),

@@ -326,6 +326,53 @@ final class AddressChangeTests: XCTestCase {
         }
     }
 
+    /// Two connections of a client's socket with the same ID could not be told apart.
+    func testAClientsIDsDiffer() async throws {
+        try await withDeadline {
+            let made = Lock<[UInt8]>([1, 1, 2])
+            let ids = DtlsConnectionIDs.generated(length: 1) { [made.withLock { $0.removeFirst() }] }
+            let context = try DtlsClientContext.preSharedKey(nil, .make { $0.connectionIDs = ids })
+            let servers = [try await DtlsServer.onLoopback(), try await DtlsServer.onLoopback()]
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: servers[0].localAddress, context: context)
+            let far = try await servers[0].accept()
+            let error = await failure { _ = try await client.connect(to: servers[1].localAddress, context: context) }
+            XCTAssertEqual(error?.code, .invalidConfiguration)
+            let second = try await client.connect(to: servers[1].localAddress, context: context)
+            try await servers[1].accept().expectArrival(at: second)
+            try await far.expectArrival(at: near)
+            await client.close()
+            for server in servers { await server.close() }
+        }
+    }
+
+    /// A peer moves to no address that the application does not admit.
+    func testAnAddressThatIsNotAdmitted() async throws {
+        try await withDeadline {
+            let refused = Lock<DtlsAddress?>(nil)
+            let server = try await DtlsServer.bind(
+                host: "127.0.0.1",
+                port: 0,
+                context: .preSharedKey(),
+                admitsAddress: { address in refused.withLock { $0 != address } }
+            )
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+            let far = try await server.accept()
+            let home = far.peerAddress
+            try await Self.rebind(client)
+            refused.withLock { $0 = client.localAddress }
+            try await near.send("not from here")
+            try await eventually("it is dropped") { server.statistics.drops[.refusedAddress] == 1 }
+            XCTAssertEqual(far.peerAddress, home)
+            try await Self.rebind(client)
+            try await near.expectArrival(at: far, "from here")
+            XCTAssertEqual(far.peerAddress, client.localAddress)
+            await client.close()
+            await server.close()
+        }
+    }
+
     /// When each ID that is made is in use, the newcomer has to wait, and nobody else suffers.
     func testIDsThatAreAllInUse() async throws {
         try await withDeadline {

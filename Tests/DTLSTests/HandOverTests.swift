@@ -107,6 +107,34 @@ final class HandOverTests: XCTestCase {
         }
     }
 
+    /// A server that reads no more leaves everything to its successor, also what comes before the export.
+    func testNothingIsLostOnTheWay() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            try await loopback.near.expectArrival(at: loopback.far)
+            await loopback.server.stopReading()
+            for number in 0..<10 { try await loopback.near.send("\(number)") }
+            // It still sends.
+            try await loopback.far.expectArrival(at: loopback.near)
+            let key = try DtlsHandOverKey.random()
+            let handOver = try loopback.server.exportAssociations(under: key)
+            for number in 10..<20 { try await loopback.near.send("\(number)") }
+            let successor = try await DtlsServer(
+                socket: loopback.server.handOverSocket(),
+                takesOwnership: true,
+                context: .preSharedKey(),
+                associations: DtlsSealedAssociations(bytes: handOver.bytes, key: key)
+            )
+            let far = try await successor.accept()
+            for number in 0..<20 {
+                let text = try await far.receiveText()
+                XCTAssertEqual(text, "\(number)")
+            }
+            await loopback.client.close()
+            await successor.close()
+        }
+    }
+
     /// One device among several moves to another host.
     func testOneOfMany() async throws {
         try await withDeadline {
@@ -157,10 +185,10 @@ final class HandOverTests: XCTestCase {
             let successor = try await DtlsServer.onLoopback()
             let other = try DtlsHandOverKey.random()
             let wrong = await failure { try successor.importAssociations(handOver.bytes, under: other) }
-            XCTAssertEqual(wrong?.code, .invalidConfiguration)
+            XCTAssertEqual(wrong?.code, .handOverRefused)
             XCTAssertEqual(try successor.importAssociations(handOver.bytes, under: key), 1)
             let twice = await failure { try successor.importAssociations(handOver.bytes, under: key) }
-            XCTAssertEqual(twice?.code, .invalidConfiguration, "\(String(describing: twice))")
+            XCTAssertEqual(twice?.code, .handOverRefused, "\(String(describing: twice))")
             XCTAssertEqual(successor.statistics.connectionsOpen, 1)
             await successor.close()
             let closed = await failure { try successor.importAssociations(handOver.bytes, under: key) }
@@ -183,7 +211,7 @@ final class HandOverTests: XCTestCase {
                         associations: DtlsSealedAssociations(bytes: [1, 2, 3], key: key)
                     )
                 }
-                XCTAssertEqual(error?.code, .invalidConfiguration)
+                XCTAssertEqual(error?.code, .handOverRefused)
             }
             let server = try DtlsServer(socket: socket.descriptor, context: .preSharedKey())
             let client = try await DtlsClient.onLoopback()

@@ -16,7 +16,7 @@ protocol SocketLoopHandler: AnyObject, Sendable {
     func networkReported(_ error: NetworkError, now: ContinuousClock.Instant)
 
     /// The socket cannot be read any more. Called on the loop's queue.
-    func socketFailed(_ error: DtlsError)
+    func socketFailed(_ error: DtlsError, of loop: SocketLoop)
 }
 
 /// A serial queue with one socket: reads, timers, and writes that had to wait.
@@ -99,8 +99,19 @@ final class SocketLoop: @unchecked Sendable {
 
     // MARK: Reading
 
+    /// Reads nothing any more: what comes waits in the socket. Returns when everything that was read has been handled.
+    func stopReading() async {
+        await withCheckedContinuation { continuation in
+            queue.async {
+                self.reader?.cancel()
+                self.reader = nil
+                continuation.resume()
+            }
+        }
+    }
+
     private func readDatagrams() {
-        guard let handler, !isShutDown else { return }
+        guard let handler, reader != nil else { return }
         let now = ContinuousClock.now
         for index in 0..<Self.datagramsPerWakeup {
             switch socket.receive(into: buffer) {
@@ -116,7 +127,10 @@ final class SocketLoop: @unchecked Sendable {
                 return
             case .failed(let code):
                 let message = "the socket cannot be read: \(SystemCall.description(of: code))"
-                handler.socketFailed(DtlsError(.socketFailed, phase: .established, message, systemError: code))
+                handler.socketFailed(
+                    DtlsError(.socketFailed, phase: .established, message, systemError: code),
+                    of: self
+                )
                 return
             }
         }

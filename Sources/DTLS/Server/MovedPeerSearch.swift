@@ -5,15 +5,19 @@
 struct MovedPeerSearch {
     /// Datagrams in whose case anything is tried: whoever sends more of them makes nobody work.
     private static let rate = DtlsRate(perSecond: 1_000, burst: 1_000)
+    /// How many of them one network has, so that nobody uses up everybody's.
+    private static let rateOfPrefix = DtlsRate(perSecond: 250, burst: 250)
 
     private let trials: Int
     private var bucket: TokenBucket
+    private var prefixes: PrefixRateLimiter
     private var byHost: [DtlsAddress: [Association]] = [:]
     private var count = 0
 
     init(trials: Int, now: ContinuousClock.Instant) {
         self.trials = trials
         bucket = TokenBucket(Self.rate, now: now)
+        prefixes = PrefixRateLimiter(Self.rateOfPrefix, now: now)
     }
 
     mutating func add(_ association: Association, at peer: DtlsAddress) {
@@ -48,7 +52,8 @@ struct MovedPeerSearch {
         // And no more than a path carries: large ones take long.
         guard count > 0, (14...2_048).contains(datagram.count), datagram[0] == 23 || datagram[0] == 21,
             datagram[1] == 0xFE,
-            datagram[3] == 0, datagram[4] == 1, bucket.take(Self.rate, now: now)
+            datagram[3] == 0, datagram[4] == 1, prefixes.take(AddressPrefix(source), now: now),
+            bucket.take(Self.rate, now: now)
         else { return [] }
         let host = source.with(port: 0)
         var candidates = Array((byHost[host] ?? []).prefix(trials))

@@ -35,6 +35,11 @@ extension ServerEndpoint: SocketLoopHandler {
                 route = greet(datagram, from: source, now: now)
             }
         }
+        if case .deliver(let association, _) = route, let admitsAddress, association.peer != source,
+            !admitsAddress(source)
+        {
+            route = drop(.refusedAddress)
+        }
         switch route {
         case .drop, .greet, .trial:
             break
@@ -170,7 +175,9 @@ extension ServerEndpoint: SocketLoopHandler {
         var evicted: Association?
         let isAdmitted = state.withLock { state -> Bool in
             guard !state.isClosed else { return false }
-            // Only this queue lets anybody in, so what was true when the hello was judged still is.
+            // An import may have brought the ID meanwhile. The client asks again, and gets another one.
+            if let id = association.connectionID, state.table.contains(connectionID: id) { return false }
+            // Beside imports only this queue lets anybody in, so what was true when the hello was judged still is.
             evicted = state.admission.admit(association, AddressPrefix(source))
             switch state.table[source] {
             case nil:
@@ -197,7 +204,6 @@ extension ServerEndpoint: SocketLoopHandler {
         _ hello: DtlsClientHello,
         _ source: DtlsAddress
     ) throws(DtlsError) -> sending DtlsEngine {
-        // Only this queue lets anybody in, so that an ID that is free now still is when it is taken.
         for _ in 0..<8 {
             let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
             guard let id = engine.ownConnectionID, state.withLock({ $0.table.contains(connectionID: id) }) else {
@@ -226,7 +232,7 @@ extension ServerEndpoint: SocketLoopHandler {
         for association in concerned { association?.networkReported(error, now: now) }
     }
 
-    func socketFailed(_ error: DtlsError) {
+    func socketFailed(_ error: DtlsError, of loop: SocketLoop) {
         logger?.error("the server's socket failed", metadata: ["error": "\(error)"])
         close()
     }

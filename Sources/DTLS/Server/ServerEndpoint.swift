@@ -193,8 +193,10 @@ final class ServerEndpoint: AssociationOwner {
         let usesConnectionID = association.usesConnectionID
         let isThere = state.withLock { state -> Bool in
             state.admission.handshakeEnded(association)
+            // Off the loop, the peer may be elsewhere by now, and the table know of it or not.
+            let places = [peer, association.peer]
             // It may have been closed between its last datagram and here.
-            guard state.table.contains(association, for: peer) else { return false }
+            guard let peer = places.first(where: { state.table.contains(association, for: $0) }) else { return false }
             replaced = state.table.promote(association, for: peer)
             if let id = association.connectionID, !usesConnectionID {
                 state.table.remove(association, connectionID: id)

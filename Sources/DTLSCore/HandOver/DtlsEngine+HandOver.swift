@@ -31,13 +31,13 @@ extension DtlsEngine {
     /// - Parameters:
     ///   - state: What that call has returned. It must be used once.
     ///   - context: A context of the same role. Its credentials and demands are not looked at again.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such thing, is of a version that
+    /// - Throws: ``DtlsError/Code-swift.struct/handOverRefused`` when it is no such thing, is of a version that
     ///   this library does not know, or was made by the other role.
     public convenience init(takingOver state: DtlsSecretBytes, context: DtlsEngineContext) throws(DtlsError) {
         let detached = state.withUnsafeBytes { DetachedAssociation(from: $0, context: context) }
         guard let detached else {
             throw DtlsError(
-                .invalidConfiguration,
+                .handOverRefused,
                 phase: .configuration,
                 "the bytes are no association of this library, or of the other role"
             )

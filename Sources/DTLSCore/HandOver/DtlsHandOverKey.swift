@@ -99,7 +99,7 @@ public struct DtlsHandOverKey: Sendable {
     /// Opens what ``seal(_:lifetime:nonce:)`` has sealed, once in a process.
     package func open(_ sealed: [UInt8]) throws(DtlsError) -> DtlsSecretBytes {
         func refuse(_ message: String, _ hint: String? = nil) -> DtlsError {
-            DtlsError(.invalidConfiguration, phase: .configuration, message, hint: hint)
+            DtlsError(.handOverRefused, phase: .configuration, message, hint: hint)
         }
         guard sealed.count >= Self.headerLength + Self.tagLength, sealed.starts(with: Self.magic) else {
             throw refuse("the bytes are no hand-over, or one of another version of the library")
