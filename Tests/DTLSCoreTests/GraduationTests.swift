@@ -111,7 +111,7 @@ final class GraduationTests: XCTestCase {
         for suite in ["PSK-AES128-GCM-SHA256", "PSK-AES256-GCM-SHA384"] {
             let pair = try EnginePair.connected(options(suite, server: .openSSL))
             let server = try pair.serverPeer().engine
-            let contexts: [[UInt8]?] = [nil, [], [1, 2, 3]]
+            let contexts: [[UInt8]?] = [nil, [], [1, 2, 3], Array(repeating: 9, count: 944)]
             for context in contexts {
                 for count in [1, 32, 200, 16_384] {
                     XCTAssertEqual(
@@ -121,6 +121,15 @@ final class GraduationTests: XCTestCase {
                             count: count
                         ),
                         try server.exportKeyingMaterial(label: "EXPERIMENTAL x", context: context, count: count)
+                    )
+                }
+            }
+            for engine in [pair.client.engine, server] {
+                assertThrows(.invalidConfiguration, "more than OpenSSL derives from") {
+                    try engine.exportKeyingMaterial(
+                        label: "EXPERIMENTAL x",
+                        context: [UInt8](repeating: 9, count: 945),
+                        count: 8
                     )
                 }
             }

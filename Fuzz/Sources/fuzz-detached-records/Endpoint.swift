@@ -200,7 +200,8 @@ final class Endpoint {
 
     func export(_ context: [UInt8]?) -> DtlsSecretBytes? {
         let secret = try? engine.exportKeyingMaterial(label: "EXPORTER-fuzz", context: context, count: 32)
-        require((secret != nil) == isOpen, "keying material of an association that is open: \(isOpen)")
+        let isPossible = isOpen && "EXPORTER-fuzz".utf8.count + (context?.count ?? 0) <= 958
+        require((secret != nil) == isPossible, "keying material, which is possible: \(isPossible)")
         let key = try? engine.exportKeyingMaterial(label: "key expansion", context: context, count: 32)
         require(key == nil, "a secret of TLS itself is exported")
         return secret

@@ -75,10 +75,19 @@ extension AssociationLife {
     }
 
     /// Throws unless so many bytes can be exported.
-    func requireExportable(_ count: Int, _ context: [UInt8]?) throws(DtlsError) {
+    func requireExportable(_ count: Int, _ label: String, _ context: [UInt8]?) throws(DtlsError) {
         guard isOpen else { throw notOpen }
-        guard (1...16_384).contains(count), (context?.count ?? 0) <= 65_535 else {
+        guard (1...16_384).contains(count) else {
             throw DtlsError(.invalidConfiguration, phase: .established, "\(count) bytes cannot be exported")
+        }
+        // OpenSSL's pseudorandom function takes 1,024 bytes, of which both randoms and the context's length are 66.
+        guard label.utf8.count + (context?.count ?? 0) <= 958 else {
+            throw DtlsError(
+                .invalidConfiguration,
+                phase: .established,
+                "a label of \(label.utf8.count) and a context of \(context?.count ?? 0) bytes are more than 958",
+                hint: "use a hash of the context as the context"
+            )
         }
     }
 

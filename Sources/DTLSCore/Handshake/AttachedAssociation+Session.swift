@@ -73,7 +73,7 @@ extension AttachedAssociation {
         context bound: [UInt8]?,
         count: Int
     ) throws(DtlsError) -> DtlsSecretBytes {
-        try requireExportable(count, bound)
+        try requireExportable(count, label, bound)
         OpenSSLErrorQueue.clear()
         let name = Array(label.utf8).map { CChar(bitPattern: $0) }
         var isExported = false

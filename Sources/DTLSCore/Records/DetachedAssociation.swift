@@ -209,7 +209,7 @@ final class DetachedAssociation: AssociationLife {
         context bound: [UInt8]?,
         count: Int
     ) throws(DtlsError) -> DtlsSecretBytes {
-        try requireExportable(count, bound)
+        try requireExportable(count, label, bound)
         guard !RecordKeys.reservedLabels.contains(where: { label.hasPrefix($0) }),
             let secret = records.keys.export(label: label, context: bound, count: count)
         else { throw cannotExport(label) }
