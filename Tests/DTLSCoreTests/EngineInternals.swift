@@ -4,9 +4,6 @@ import XCTest
 @testable import DTLSCore
 
 extension DtlsEngine {
-    /// Its second life, if it is in it.
-    var detached: DetachedAssociation? { life as? DetachedAssociation }
-
     /// Master secret, client random and server random of an open association, whoever has them.
     func handshakeSecrets() throws -> [UInt8] {
         if let detached { return detached.records.keys.handshake.withUnsafeBytes { Array($0) } }

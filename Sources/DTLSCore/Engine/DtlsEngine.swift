@@ -18,13 +18,32 @@
 /// An association has two lives: its handshake is OpenSSL's (`AttachedAssociation`), and what follows is this library's
 /// (`DetachedAssociation`), unless ``DtlsConfiguration/recordLayer`` or the suite leave it with OpenSSL.
 public final class DtlsEngine {
-    /// The life that it is in.
-    private(set) var life: any AssociationLife
+    private enum Stage {
+        case attached(AttachedAssociation)
+        case detached(DetachedAssociation)
+    }
+
+    private var stage: Stage
 
     let context: DtlsEngineContext
 
-    /// The same one, for as long as it is the first.
-    private(set) var attached: AttachedAssociation?
+    /// The life that it is in.
+    var life: any AssociationLife {
+        switch stage {
+        case .attached(let attached): attached
+        case .detached(let detached): detached
+        }
+    }
+
+    /// The first life, for as long as it lasts.
+    var attached: AttachedAssociation? {
+        if case .attached(let attached) = stage { attached } else { nil }
+    }
+
+    /// The second life, once it has begun.
+    var detached: DetachedAssociation? {
+        if case .detached(let detached) = stage { detached } else { nil }
+    }
 
     /// Makes a client's engine.
     ///
@@ -96,14 +115,13 @@ public final class DtlsEngine {
             usesIPv6: usesIPv6
         )
         self.context = context
-        self.attached = attached
-        life = attached
+        stage = .attached(attached)
     }
 
     /// Begins in the second life.
     init(_ context: DtlsEngineContext, _ detached: DetachedAssociation) {
         self.context = context
-        life = detached
+        stage = .detached(detached)
     }
 
     /// Begins the second life, if the handshake has come to its end and allows it.
@@ -111,8 +129,7 @@ public final class DtlsEngine {
         guard let attached, let graduation = attached.takeGraduation(),
             let detached = DetachedAssociation(graduation, of: attached, now: now)
         else { return }
-        self.attached = nil
-        life = detached
+        stage = .detached(detached)
         detached.receiveEarly(graduation)
     }
 
@@ -173,6 +190,43 @@ public final class DtlsEngine {
         try life.send(payload)
     }
 
+    /// Opens a datagram of application data into memory of the caller, without a queue and without an event.
+    ///
+    /// It is ``receive(_:now:)`` for the case that is nearly all of them: a detached association that is open, of which
+    /// nothing is to be drained, and a datagram that is one record that may be application data. In every other case
+    /// nothing is changed. What is counted and captured is the same.
+    ///
+    /// - Parameters:
+    ///   - datagram: What came from the peer.
+    ///   - buffer: Room for as many bytes as the datagram has, elsewhere. Only the payload may be looked at afterwards,
+    ///     if there is one.
+    ///   - now: The time.
+    package func openApplicationData(
+        _ datagram: UnsafeRawBufferPointer,
+        into buffer: UnsafeMutableRawBufferPointer,
+        now: ContinuousClock.Instant
+    ) -> ApplicationDataOpening {
+        detached?.openApplicationData(datagram, into: buffer, now: now) ?? .notTaken
+    }
+
+    /// Seals a payload into memory of the caller, who sends it as one datagram.
+    ///
+    /// It is ``send(_:)`` and ``drainOutbound(_:)`` in one, for a detached association of which nothing else is to be
+    /// drained. What is counted and captured is the same.
+    ///
+    /// - Parameters:
+    ///   - payload: 1 to ``maximumPayloadSize`` bytes, elsewhere than the buffer.
+    ///   - buffer: Room for ``mtu`` bytes.
+    /// - Returns: How many bytes the datagram has; `nil`, and nothing was changed, when it is to be sealed with
+    ///   ``send(_:)``.
+    /// - Throws: As ``send(_:)`` does. Then drain as after it.
+    package func sealApplicationData(
+        _ payload: UnsafeRawBufferPointer,
+        into buffer: UnsafeMutableRawBufferPointer
+    ) throws(DtlsError) -> Int? {
+        try detached?.sealApplicationData(payload, into: buffer) ?? nil
+    }
+
     /// Sends what is due: a flight again, or the end of a handshake that took too long.
     public func handleTimeout(now: ContinuousClock.Instant = .now) {
         life.handleTimeout(now: now)
@@ -197,7 +251,7 @@ public final class DtlsEngine {
     /// Whether a datagram is authentic, and its first record newer than all that came before. Nothing is taken, and
     /// nothing counted.
     package func recognizes(_ datagram: UnsafeRawBufferPointer) -> Bool {
-        isOpen && (life as? DetachedAssociation)?.recognizes(datagram) ?? false
+        isOpen && detached?.recognizes(datagram) ?? false
     }
 
     // MARK: Outputs
@@ -229,7 +283,7 @@ public final class DtlsEngine {
     /// When ``handleTimeout(now:)`` has something to throw away: the last flight of the handshake, for which the peer
     /// may ask for four minutes. It does no harm if nobody calls it, but for some hundred bytes, so it is no deadline.
     package var housekeepingDeadline: ContinuousClock.Instant? {
-        (life as? DetachedAssociation)?.housekeepingDeadline
+        detached?.housekeepingDeadline
     }
 
     /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.

@@ -15,7 +15,7 @@ extension DtlsEngine {
     ///   as it is.
     public func handOver() throws(DtlsError) -> DtlsSecretBytes {
         guard isOpen else { throw life.notOpen }
-        guard let detached = life as? DetachedAssociation else {
+        guard let detached else {
             throw DtlsError(
                 .unsupported,
                 phase: .established,

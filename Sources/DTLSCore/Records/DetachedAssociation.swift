@@ -13,8 +13,8 @@ final class DetachedAssociation: AssociationLife {
     var session: DtlsSession? { sessionBox?.value }
     /// This side's last flight of the handshake, for as long as the peer may ask for it again.
     private(set) var flight: FinalFlight?
-    private var outbound = DatagramQueue()
-    private var inbound = DatagramQueue()
+    private(set) var outbound = DatagramQueue()
+    private(set) var inbound = DatagramQueue()
     /// What a response to one of the last challenges must hold; empty when it has come, or there was none.
     private var pathCookies: [[UInt8]] = []
     private static let maximumCookies = 4
@@ -23,7 +23,7 @@ final class DetachedAssociation: AssociationLife {
     /// Events of this life, of which there are two kinds, in this order.
     private var hasData = false
     private var hasEnded = false
-    private var counted = DetachedCounts()
+    var counted = DetachedCounts()
     /// The last one.
     private var alertSent: DtlsAlert?
     private var flowBox: Box<Flow>?
@@ -102,14 +102,23 @@ final class DetachedAssociation: AssociationLife {
         context.queues.equip(&inbound)
         let receipt = open(datagram)
         context.queues.strip(&inbound)
-        context.configuration.capture?.record(datagram, from: name(.peer), to: name(.own))
+        capture(received: datagram)
         return receipt
     }
 
     func send(_ payload: UnsafeRawBufferPointer) throws(DtlsError) {
-        try require(payload, configuredMTU: context.configuration.mtu)
+        try requireSendable(payload)
         context.queues.equip(&outbound)
-        switch records.seal(ContentType.applicationData, payload, into: &outbound) {
+        try finishSending(records.seal(ContentType.applicationData, payload, into: &outbound))
+    }
+
+    func requireSendable(_ payload: UnsafeRawBufferPointer) throws(DtlsError) {
+        try require(payload, configuredMTU: context.configuration.mtu)
+    }
+
+    /// Counts a payload, or ends the association because there can be no more.
+    func finishSending(_ sealing: DetachedRecords.Sealing) throws(DtlsError) {
+        switch sealing {
         case .sealed:
             counted.payloadsSent += 1
         case .exhausted:
@@ -154,12 +163,22 @@ final class DetachedAssociation: AssociationLife {
         counted.datagramsSent += outbound.count
         counted.bytesSent += outbound.byteCount
         defer { context.queues.strip(&outbound) }
-        guard let capture = context.configuration.capture else { return outbound.drain(body) }
         outbound.drain { datagram in
-            capture.record(datagram, from: name(.own), to: name(.peer))
+            capture(sent: datagram)
             body(datagram)
         }
     }
+
+    func capture(sent datagram: UnsafeRawBufferPointer) {
+        context.configuration.capture?.record(datagram, from: name(.own), to: name(.peer))
+    }
+
+    func capture(received datagram: UnsafeRawBufferPointer) {
+        context.configuration.capture?.record(datagram, from: name(.peer), to: name(.own))
+    }
+
+    /// Whether ``nextEvent()`` has something.
+    var hasEvents: Bool { hasData || hasEnded || !earlier.isEmpty }
 
     func nextEvent() -> DtlsEvent? {
         if !earlier.isEmpty {
@@ -241,7 +260,7 @@ final class DetachedAssociation: AssociationLife {
     }
 
     /// Why a record is not even tried; `nil` when it is.
-    private func objection(
+    func objection(
         to header: RecordHeader,
         at offset: Int,
         in datagram: UnsafeRawBufferPointer
@@ -263,12 +282,17 @@ final class DetachedAssociation: AssociationLife {
             return count
         }
         guard isKept, case .opened(let contentType, let count, let isNewest) = opening else {
-            counted.drops[.unopenedRecord] += 1
-            if records.hasSeenTooManyForgeries { _ = endByUsedUpKeys() }
+            noteUnopened()
             return .unknown
         }
         take(contentType, count)
         return isNewest ? .newest : .authentic
+    }
+
+    /// Counts a record that is not authentic, not new, or not allowed.
+    func noteUnopened() {
+        counted.drops[.unopenedRecord] += 1
+        if records.hasSeenTooManyForgeries { _ = endByUsedUpKeys() }
     }
 
     /// Does what an authentic record says, whose content is the last of what came in.
@@ -278,7 +302,11 @@ final class DetachedAssociation: AssociationLife {
             hasData = true
             return
         }
-        let content = inbound.removeLast()
+        takeOther(contentType, inbound.removeLast())
+    }
+
+    /// Does what an authentic record says that brings no payload.
+    func takeOther(_ contentType: UInt8, _ content: [UInt8]) {
         switch contentType {
         case ContentType.alert where content.count == 2:
             takeAlert(DtlsAlert(packed: Int32(content[0]) << 8 | Int32(content[1])))

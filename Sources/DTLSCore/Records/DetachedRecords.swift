@@ -157,11 +157,30 @@ struct DetachedRecords: ~Copyable {
     // The counter block of the tag counts, too.
     private func blocks(_ count: Int) -> UInt64 { UInt64(Swift.max(0, count) + 15) / 16 + 2 }
 
+    /// How many bytes a record of this side has.
+    func size(of contentCount: Int) -> Int {
+        RecordForm(connectionIDs.peer, padding: connectionIDs.padding, algorithm).size(of: contentCount)
+    }
+
     /// Seals a record into a datagram of its own.
     mutating func seal(
         _ contentType: UInt8,
         _ content: UnsafeRawBufferPointer,
         into queue: inout DatagramQueue
+    ) -> Sealing {
+        var sealing = Sealing.failed
+        let isSealed = queue.append(capacity: size(of: content.count)) { record in
+            sealing = seal(contentType, content, into: record)
+            return sealing == .sealed ? record.count : nil
+        }
+        return isSealed ? .sealed : sealing
+    }
+
+    /// Seals a record into exactly as many bytes as it has: ``size(of:)``.
+    mutating func seal(
+        _ contentType: UInt8,
+        _ content: UnsafeRawBufferPointer,
+        into record: UnsafeMutableRawBufferPointer
     ) -> Sealing {
         let reserve = contentType == ContentType.applicationData ? Self.reservedNumbers : 0
         guard maySeal(content.count, reserve: reserve) else { return .exhausted }
@@ -170,10 +189,7 @@ struct DetachedRecords: ~Copyable {
         nextNumber = number + 1
         sealedBlocks += blocks(content.count)
         let form = RecordForm(connectionIDs.peer, padding: connectionIDs.padding, algorithm)
-        let isSealed = queue.append(capacity: form.size(of: content.count)) { record in
-            protect(contentType, content, number, by: role, form, into: record) ? record.count : nil
-        }
-        return isSealed ? .sealed : .failed
+        return protect(contentType, content, number, by: role, form, into: record) ? .sealed : .failed
     }
 
     /// Seals a record with a number that OpenSSL has given it. `nil` when the number was used before, or when it cannot
