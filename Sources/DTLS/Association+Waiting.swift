@@ -24,8 +24,24 @@ extension Association {
 
     /// Waits for a payload; `nil` at the end.
     func nextPayload() async throws(DtlsError) -> [UInt8]? {
-        let id = state.withLock { $0.inbox.readers.makeID() }
-        let result = await waitInLine { continuation in
+        // What is there costs no more than a lock.
+        let (reading, id) = state.withLock { state -> (Inbox.Reading?, Waiters<Inbox.Reading>.ID) in
+            if let reading = state.inbox.take() { return (reading, 0) }
+            return (nil, state.inbox.readers.makeID())
+        }
+        let result: Inbox.Reading
+        if let reading { result = reading } else { result = await nextReading(as: id) }
+        switch result {
+        case .payload(let payload): return payload
+        case .end: return nil
+        case .failed(let error): throw error
+        case .cancelled:
+            throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited for a datagram")
+        }
+    }
+
+    private func nextReading(as id: Waiters<Inbox.Reading>.ID) async -> Inbox.Reading {
+        await waitInLine { continuation in
             state.withLock { state -> Inbox.Reading? in
                 if let reading = state.inbox.take() { return reading }
                 if Task.isCancelled { return .cancelled }
@@ -34,13 +50,6 @@ extension Association {
             }
         } withdraw: {
             self.state.withLock { $0.inbox.readers.remove(id) }?.resume(returning: .cancelled)
-        }
-        switch result {
-        case .payload(let payload): return payload
-        case .end: return nil
-        case .failed(let error): throw error
-        case .cancelled:
-            throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited for a datagram")
         }
     }
 

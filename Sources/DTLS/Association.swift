@@ -92,6 +92,8 @@ final class Association: Sendable {
         var path: UnprovenPath?
         var unprovenDrops = 0
         var inbox: Inbox
+        /// Who is handed the payloads on the loop, instead of those who iterate.
+        var receiver: Receiver?
         /// When the last authentic payload came, or the last one went.
         var lastActivity: ContinuousClock.Instant
         var openers = Waiters<Result<Void, DtlsError>>()
@@ -164,12 +166,16 @@ final class Association: Sendable {
         var closeReason: DtlsCloseReason?
         var deadline: ContinuousClock.Instant?
         var deliveries: [Inbox.Delivery] = []
-        var openers: [CheckedContinuation<Result<Void, DtlsError>, Never>] = []
-        var closers: [CheckedContinuation<DtlsCloseReason?, Never>] = []
+        var openers: [UnsafeContinuation<Result<Void, DtlsError>, Never>] = []
+        var closers: [UnsafeContinuation<DtlsCloseReason?, Never>] = []
         var isRenewed = false
         /// Where the peer was before.
         var movedFrom: DtlsAddress?
-        var movers: [CheckedContinuation<DtlsAddress?, Never>] = []
+        var movers: [UnsafeContinuation<DtlsAddress?, Never>] = []
+        /// Whether something waits for the receiver.
+        var hasHandled = false
+        /// Who has to be told of the end.
+        var receiver: Receiver?
 
         /// Adds what came of a second input under the same lock.
         mutating func merge(_ other: Effects) {
@@ -187,6 +193,8 @@ final class Association: Sendable {
             isRenewed = isRenewed || other.isRenewed
             movedFrom = movedFrom ?? other.movedFrom
             movers += other.movers
+            hasHandled = hasHandled || other.hasHandled
+            receiver = other.receiver ?? receiver
         }
     }
 
@@ -218,34 +226,6 @@ final class Association: Sendable {
 
     func start() {
         input { $0.start() }
-    }
-
-    /// - Parameters:
-    ///   - source: Where the datagram came from.
-    ///   - local: The address of this machine that the datagram was sent to, if the system tells.
-    func receive(
-        _ datagram: UnsafeRawBufferPointer,
-        from source: DtlsAddress,
-        to local: DtlsAddress? = nil,
-        now: ContinuousClock.Instant
-    ) {
-        let effects = state.withLock { state in
-            let hasSuccessor = state.successor != nil
-            var receipt = DtlsReceipt.unknown
-            var former: DtlsAddress?
-            let follow: (inout State) -> Void = { state in
-                former = self.follow(source, local, receipt, bytes: datagram.count, &state, now: now)
-            }
-            var effects = collect(&state, before: follow) { receipt = $0.receive(datagram, now: now) }
-            if let former {
-                effects.movedFrom = former
-                effects.movers += state.movers.removeAll()
-            }
-            // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
-            if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
-            return effects
-        }
-        carryOut(effects)
     }
 
     func handleTimeout(now: ContinuousClock.Instant) {
@@ -347,8 +327,11 @@ final class Association: Sendable {
                 state.failedRenewals = 0
                 // The server is there after all.
                 dropSuccessor(&state)
+                let isHandled = state.receiver != nil
+                effects.hasHandled = effects.hasHandled || isHandled
                 engine.drainApplicationDataBytes { payload in
-                    if let delivery = state.inbox.add(payload) { effects.deliveries.append(delivery) }
+                    let delivery = state.inbox.add(payload, passesReaders: isHandled)
+                    if let delivery { effects.deliveries.append(delivery) }
                 }
             case .closed(let reason):
                 state.closeReason = reason
@@ -357,6 +340,8 @@ final class Association: Sendable {
                 effects.openers += state.openers.removeAll()
                 effects.closers = state.closers.removeAll()
                 effects.movers += state.movers.removeAll()
+                effects.receiver = state.receiver
+                state.receiver = nil
             }
         }
         if state.closeReason != nil {
@@ -416,11 +401,13 @@ final class Association: Sendable {
         for session in effects.sessions { owner.association(self, established: session) }
         if effects.hasOpened { owner.associationOpened(self) }
         for delivery in effects.deliveries { delivery.carryOut() }
+        if effects.hasHandled { handWaiting() }
         if effects.isRenewed { owner.associationRenewed(self) }
         if let former = effects.movedFrom { owner.associationMoved(self, from: former) }
         for mover in effects.movers { mover.resume(returning: effects.closeReason == nil ? peer : nil) }
         if let reason = effects.closeReason {
             owner.associationClosed(self, reason)
+            if let receiver = effects.receiver { end(receiver, reason) }
             for closer in effects.closers { closer.resume(returning: reason) }
         }
         guard !effects.openers.isEmpty else { return }

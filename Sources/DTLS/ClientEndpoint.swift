@@ -37,13 +37,17 @@ final class ClientEndpoint: AssociationOwner {
     var loop: SocketLoop { currentLoop.withLock { $0 } }
 
     /// Goes on with another socket. What is on its way to the former one is lost.
-    func rebind(_ socket: UDPSocket) throws(DtlsError) {
+    func rebind(_ socket: UDPSocket) async throws(DtlsError) {
         if let error = state.withLock({ $0.closeError }) { throw error }
         let loop = SocketLoop(socket: socket, label: "swift-dtls.client")
+        await self.loop.stopReading()
         let former = currentLoop.withLock { current in
             defer { current = loop }
             return current
         }
+        // What had begun there before the change ends before something begins here: one at a time, for all that runs on
+        // an association's loop.
+        await former.stopReading()
         loop.start(self)
         // After that: one that begins meanwhile is with either of them.
         let associations = state.withLock { Array($0.associations.values) }
@@ -228,6 +232,7 @@ extension ClientEndpoint: SocketLoopHandler {
         _ datagram: UnsafeRawBufferPointer,
         from source: DtlsAddress,
         to local: DtlsAddress?,
+        on loop: SocketLoop,
         now: ContinuousClock.Instant
     ) {
         let association = state.withLock { state -> Association? in
@@ -237,7 +242,7 @@ extension ClientEndpoint: SocketLoopHandler {
             if association == nil { state.counters.dropped(.unknownPeer) }
             return association
         }
-        association?.receive(datagram, from: source, to: local, now: now)
+        association?.receive(datagram, from: source, to: local, on: loop, now: now)
     }
 
     func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {

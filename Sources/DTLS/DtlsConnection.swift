@@ -138,10 +138,11 @@ public final class DtlsConnection: Sendable {
     ///
     /// - Parameters:
     ///   - label: What they are for, from the IANA registry "TLS Exporter Labels" or starting with `EXPERIMENTAL`.
-    ///   - context: What they are bound to; `nil` and empty are different.
+    ///   - context: What they are bound to; `nil` and empty are different. Label and context may have 958 bytes together.
     ///   - count: How many: 1 to 16,384.
     /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end,
-    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count or label that is not possible.
+    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count, label or context that is not
+    ///   possible.
     public func exportKeyingMaterial(
         label: String,
         context: [UInt8]? = nil,

@@ -12,7 +12,7 @@ struct Inbox: Sendable {
 
     /// A reader and what it gets, to be carried out after the lock is released.
     struct Delivery: Sendable {
-        let reader: CheckedContinuation<Reading, Never>
+        let reader: UnsafeContinuation<Reading, Never>
         let reading: Reading
 
         func carryOut() { reader.resume(returning: reading) }
@@ -34,8 +34,12 @@ struct Inbox: Sendable {
     private var ending: Reading?
 
     /// Adds a payload: to the reader who has waited longest, or to the queue.
-    mutating func add(_ payload: UnsafeRawBufferPointer) -> Delivery? {
-        if let reader = readers.popFirst() { return Delivery(reader: reader, reading: .payload(Array(payload))) }
+    ///
+    /// - Parameter passesReaders: Whether it goes to the queue in any case.
+    mutating func add(_ payload: UnsafeRawBufferPointer, passesReaders: Bool = false) -> Delivery? {
+        if !passesReaders, let reader = readers.popFirst() {
+            return Delivery(reader: reader, reading: .payload(Array(payload)))
+        }
         guard payloads.count < limits.datagrams, bytes + payload.count <= limits.bytes else {
             dropped += 1
             return nil
@@ -48,10 +52,17 @@ struct Inbox: Sendable {
 
     /// Takes the oldest payload, or the end behind the last one; `nil` when there is nothing yet.
     mutating func take() -> Reading? {
-        guard let payload = payloads.popFirst() else { return ending }
-        bytes -= payload.count
-        return .payload(payload)
+        takePayload().map { .payload($0) } ?? ending
     }
+
+    /// Takes the oldest payload, if there is one.
+    mutating func takePayload() -> [UInt8]? {
+        guard let payload = payloads.popFirst() else { return nil }
+        bytes -= payload.count
+        return payload
+    }
+
+    var isEmpty: Bool { payloads.isEmpty }
 
     /// Takes everything that nobody has read.
     mutating func takeAll() -> [[UInt8]] {

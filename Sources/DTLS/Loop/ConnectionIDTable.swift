@@ -23,8 +23,8 @@ struct ConnectionIDTable<Value: AnyObject> {
     // Most IDs are short, and a place for a long one takes the more memory.
     private var short: [ConnectionIDKey<UInt64>: Value] = [:]
     private var long: [[UInt8]: Value] = [:]
-    /// How many IDs there are of each length: a record does not say how long its ID is.
-    private var lengths: [Int: Int] = [:]
+    /// How many IDs there are of each length: a record does not say how long its ID is. Most often all have one.
+    private var lengths: [(length: Int, count: Int)] = []
 
     private subscript(id: some Collection<UInt8>) -> Value? {
         get { ConnectionIDKey<UInt64>(id).map { short[$0] } ?? long[Array(id)] }
@@ -38,7 +38,7 @@ struct ConnectionIDTable<Value: AnyObject> {
     /// Whose record a datagram begins with; `nil` when it begins with none with an ID, or with nobody's.
     func owner(of datagram: UnsafeRawBufferPointer) -> Value? {
         guard DtlsEngine.startsWithConnectionID(datagram) else { return nil }
-        for length in lengths.keys where datagram.count >= 11 + length {
+        for (length, _) in lengths where datagram.count >= 11 + length {
             if let value = self[UnsafeRawBufferPointer(rebasing: datagram[11..<(11 + length)])] { return value }
         }
         return nil
@@ -46,7 +46,7 @@ struct ConnectionIDTable<Value: AnyObject> {
 
     mutating func insert(_ value: Value, for id: [UInt8]) {
         guard !id.isEmpty else { return }
-        if self[id] == nil { lengths[id.count, default: 0] += 1 }
+        if self[id] == nil { count(id.count, by: 1) }
         self[id] = value
     }
 
@@ -54,22 +54,26 @@ struct ConnectionIDTable<Value: AnyObject> {
     mutating func removeAll(of value: Value) {
         for (key, other) in short where other === value {
             short[key] = nil
-            forget(key.length)
+            count(key.length, by: -1)
         }
         for (id, other) in long where other === value {
             long[id] = nil
-            forget(id.count)
+            count(id.count, by: -1)
         }
     }
 
-    private mutating func forget(_ length: Int) {
-        lengths[length] = lengths[length].flatMap { $0 > 1 ? $0 - 1 : nil }
+    private mutating func count(_ length: Int, by step: Int) {
+        guard let index = lengths.firstIndex(where: { $0.length == length }) else {
+            return lengths.append((length, step))
+        }
+        lengths[index].count += step
+        if lengths[index].count == 0 { lengths.remove(at: index) }
     }
 
     /// Forgets an ID, if it is still the value's.
     mutating func remove(_ value: Value, for id: [UInt8]) {
         guard !id.isEmpty, self[id] === value else { return }
         self[id] = nil
-        forget(id.count)
+        count(id.count, by: -1)
     }
 }

@@ -4,11 +4,14 @@ import Dispatch
 protocol SocketLoopHandler: AnyObject, Sendable {
     /// A datagram came. The bytes are valid only during the call, which is made on the loop's queue.
     ///
-    /// - Parameter local: The address that the peer addressed; nil when the socket has only one.
+    /// - Parameters:
+    ///   - local: The address that the peer addressed; nil when the socket has only one.
+    ///   - loop: Who calls.
     func receive(
         _ datagram: UnsafeRawBufferPointer,
         from source: DtlsAddress,
         to local: DtlsAddress?,
+        on loop: SocketLoop,
         now: ContinuousClock.Instant
     )
 
@@ -41,6 +44,8 @@ final class SocketLoop: @unchecked Sendable {
     private var isShutDown = false
     private var scheduler = DeadlineScheduler<Association>()
     private let buffer: UnsafeMutableRawBufferPointer
+    /// Where a datagram's payload is opened to, and lent from; for what runs on the loop's queue.
+    let plaintext: UnsafeMutableRawBufferPointer
     private let room = Lock(Waiters<Bool>())
     private let ending = Lock(Ending())
 
@@ -53,10 +58,12 @@ final class SocketLoop: @unchecked Sendable {
         self.socket = socket
         queue = DispatchQueue(label: label)
         buffer = .allocate(byteCount: Self.bufferSize, alignment: 16)
+        plaintext = .allocate(byteCount: Self.bufferSize, alignment: 16)
     }
 
     deinit {
         buffer.deallocate()
+        plaintext.deallocate()
     }
 
     /// Starts reading. The handler is not retained.
@@ -97,6 +104,11 @@ final class SocketLoop: @unchecked Sendable {
         source.activate()
     }
 
+    /// Calls `body` on the queue, behind what is there. From any thread.
+    func perform(_ body: @escaping @Sendable () -> Void) {
+        queue.async { body() }
+    }
+
     // MARK: Reading
 
     /// Reads nothing any more: what comes waits in the socket. Returns when everything that was read has been handled.
@@ -116,7 +128,13 @@ final class SocketLoop: @unchecked Sendable {
         for index in 0..<Self.datagramsPerWakeup {
             switch socket.receive(into: buffer) {
             case .datagram(let count, let source, let local):
-                handler.receive(UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: source, to: local, now: now)
+                handler.receive(
+                    UnsafeRawBufferPointer(rebasing: buffer[..<count]),
+                    from: source,
+                    to: local,
+                    on: self,
+                    now: now
+                )
                 if isShutDown { return }
             case .retry:
                 // Perhaps for an error, of which the queue says more. Read, it does not wake the loop again.

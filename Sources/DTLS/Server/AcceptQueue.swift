@@ -20,7 +20,7 @@ final class AcceptQueue: Sendable {
     ///
     /// - Parameter isLimited: Whether there may be too many.
     func add(_ connection: DtlsConnection, isLimited: Bool = true) -> Bool {
-        var waiter: CheckedContinuation<DtlsConnection?, Never>?
+        var waiter: UnsafeContinuation<DtlsConnection?, Never>?
         let isTaken = state.withLock { state in
             if state.hasEnded { return false }
             waiter = state.waiters.popFirst()
@@ -51,7 +51,7 @@ final class AcceptQueue: Sendable {
 
     /// Ends the sequence. Connections that nobody took are returned.
     func end() -> [DtlsConnection] {
-        var waiters: [CheckedContinuation<DtlsConnection?, Never>] = []
+        var waiters: [UnsafeContinuation<DtlsConnection?, Never>] = []
         let connections = state.withLock { state -> [DtlsConnection] in
             state.hasEnded = true
             waiters = state.waiters.removeAll()

@@ -21,6 +21,12 @@ struct ConnectionTable<Value: AnyObject> {
 
     subscript(peer: DtlsAddress) -> Entry? { entries[peer] }
 
+    /// What serves a peer, unless something else is about to.
+    func onlyOne(at peer: DtlsAddress) -> Value? {
+        guard let entry = entries[peer], entry.candidate == nil else { return nil }
+        return entry.current
+    }
+
     /// Whose record a datagram begins with, if it begins with a Connection ID.
     func owner(ofConnectionIDIn datagram: UnsafeRawBufferPointer) -> Value? { identities.owner(of: datagram) }
 

@@ -19,8 +19,12 @@ extension ServerEndpoint: SocketLoopHandler {
         _ datagram: UnsafeRawBufferPointer,
         from source: DtlsAddress,
         to local: DtlsAddress?,
+        on loop: SocketLoop,
         now: ContinuousClock.Instant
     ) {
+        if let owner = obviousOwner(of: datagram, from: source) {
+            return owner.receive(datagram, from: source, to: local, on: loop, now: now)
+        }
         var route = routeToKnown(datagram, from: source, now: now)
         if case .trial(let candidates) = route {
             // Ciphers: outside of the lock.
@@ -44,8 +48,8 @@ extension ServerEndpoint: SocketLoopHandler {
         case .drop, .greet, .trial:
             break
         case .deliver(let association, let other):
-            association.receive(datagram, from: source, to: local, now: now)
-            other?.receive(datagram, from: source, to: local, now: now)
+            association.receive(datagram, from: source, to: local, on: loop, now: now)
+            other?.receive(datagram, from: source, to: local, on: loop, now: now)
         case .reply(let reply, let capture, let hasCookie):
             reply.withUnsafeBytes { bytes in
                 // What is lost comes again with the next hello.
@@ -63,6 +67,19 @@ extension ServerEndpoint: SocketLoopHandler {
         case .admit(let hello, let context):
             context.configuration.capture?.record(datagram, from: source.endpointName, to: name(local))
             admit(hello, from: source, to: local, context)
+        }
+    }
+
+    /// Whose a datagram is, where nothing else is to be asked: most datagrams bear application data.
+    private func obviousOwner(of datagram: UnsafeRawBufferPointer, from source: DtlsAddress) -> Association? {
+        guard let type = datagram.first, type == 23 || type == 25, admitsAddress == nil else { return nil }
+        return state.withLock { state in
+            // Before the address: another peer may have been there before.
+            let owner =
+                type == 25
+                ? state.table.owner(ofConnectionIDIn: datagram) : state.table.onlyOne(at: source)
+            if owner != nil { state.counters.received(datagram.count) }
+            return owner
         }
     }
 

@@ -64,7 +64,7 @@ final class ServerEndpoint: AssociationOwner {
     func start() { loop.start(self) }
 
     func close() {
-        var drainers: [CheckedContinuation<Bool, Never>] = []
+        var drainers: [UnsafeContinuation<Bool, Never>] = []
         let associations = state.withLock { state -> [Association] in
             state.isClosed = true
             drainers = state.drainers.removeAll()
@@ -249,7 +249,7 @@ final class ServerEndpoint: AssociationOwner {
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
         let statistics = association.statistics
         let peer = association.peer
-        let drainers = state.withLock { state -> [CheckedContinuation<Bool, Never>] in
+        let drainers = state.withLock { state -> [UnsafeContinuation<Bool, Never>] in
             state.admission.handshakeEnded(association)
             state.silence.remove(association)
             state.table.remove(association, for: peer)

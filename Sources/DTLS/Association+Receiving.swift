@@ -1,0 +1,161 @@
+import DTLSCore
+
+// Datagrams on their way in, and payloads on their way to a receiver on the loop.
+
+extension Association {
+    /// Who is handed payloads where they come in.
+    final class Receiver: Sendable {
+        /// Kept until the end: whoever handles datagrams need not hold the connection.
+        let connection: DtlsConnection
+        let received: @Sendable (DtlsConnection, RawSpan) -> Void
+        let closed: (@Sendable (DtlsConnection, DtlsCloseReason) -> Void)?
+
+        init(
+            _ connection: DtlsConnection,
+            received: @escaping @Sendable (DtlsConnection, RawSpan) -> Void,
+            closed: (@Sendable (DtlsConnection, DtlsCloseReason) -> Void)?
+        ) {
+            self.connection = connection
+            self.received = received
+            self.closed = closed
+        }
+    }
+
+    /// Takes a datagram, on the queue of `loop`.
+    ///
+    /// - Parameters:
+    ///   - source: Where the datagram came from.
+    ///   - local: The address of this machine that the datagram was sent to, if the system tells.
+    func receive(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        to local: DtlsAddress? = nil,
+        on loop: SocketLoop,
+        now: ContinuousClock.Instant
+    ) {
+        var effects: Effects?
+        let arrival = state.withLock { state -> Outcome in
+            guard let opening = openShortly(datagram, from: source, to: local, into: loop.plaintext, &state, now: now)
+            else {
+                effects = take(datagram, from: source, to: local, &state, now: now)
+                return .nothing
+            }
+            switch opening {
+            case .payload(let count, _):
+                let payload = UnsafeRawBufferPointer(rebasing: loop.plaintext[..<count])
+                state.lastActivity = now
+                if let receiver = state.receiver { return .payload(payload, receiver) }
+                return state.inbox.add(payload).map { .delivery($0) } ?? .nothing
+            case .taken:
+                effects = collect(&state) { _ in }
+            case .notTaken:
+                effects = take(datagram, from: source, to: local, &state, now: now)
+            }
+            return .nothing
+        }
+        switch arrival {
+        case .nothing: if let effects { carryOut(effects) }
+        case .delivery(let delivery): delivery.carryOut()
+        // Nobody else writes there before this call returns: the buffer is the loop's, and so is the thread.
+        case .payload(let payload, let receiver): receiver.received(receiver.connection, payload.bytes)
+        }
+    }
+
+    /// What a datagram brings, to be carried out after the lock is released.
+    ///
+    /// `@unchecked Sendable`: the payload is lent by the loop, and does not leave its thread.
+    private enum Outcome: @unchecked Sendable {
+        case nothing
+        case delivery(Inbox.Delivery)
+        case payload(UnsafeRawBufferPointer, Receiver)
+    }
+
+    /// Opens what most datagrams are: one record of application data, from where the peer is. `nil` where more is to be
+    /// looked at than that.
+    private func openShortly(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        to local: DtlsAddress?,
+        into buffer: UnsafeMutableRawBufferPointer,
+        _ state: inout State,
+        now: ContinuousClock.Instant
+    ) -> ApplicationDataOpening? {
+        guard source == state.peer, state.path == nil, state.renewing == nil, let engine = state.engine,
+            // What came before it comes first.
+            state.receiver == nil || state.inbox.isEmpty
+        else { return nil }
+        let opening = engine.openApplicationData(datagram, into: buffer, now: now)
+        if let local, case .payload = opening { state.local = local }
+        return opening
+    }
+
+    private func take(
+        _ datagram: UnsafeRawBufferPointer,
+        from source: DtlsAddress,
+        to local: DtlsAddress?,
+        _ state: inout State,
+        now: ContinuousClock.Instant
+    ) -> Effects {
+        let hasSuccessor = state.successor != nil
+        var receipt = DtlsReceipt.unknown
+        var former: DtlsAddress?
+        let follow: (inout State) -> Void = { state in
+            former = self.follow(source, local, receipt, bytes: datagram.count, &state, now: now)
+        }
+        var effects = collect(&state, before: follow) { receipt = $0.receive(datagram, now: now) }
+        if let former {
+            effects.movedFrom = former
+            effects.movers += state.movers.removeAll()
+        }
+        // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
+        if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
+        return effects
+    }
+
+    // MARK: Receivers. They are called on the loop's queue alone, so that they need no lock of their own.
+
+    /// Hands payloads over from now on, those first that nobody has read.
+    func setReceiver(_ receiver: Receiver) {
+        onLoop {
+            let (reason, former) = self.state.withLock { state -> (DtlsCloseReason?, Receiver?) in
+                guard state.closeReason == nil else { return (state.closeReason, nil) }
+                defer { state.receiver = receiver }
+                return (nil, state.receiver)
+            }
+            // Outside of the lock: with it may go an object that calls this association.
+            _ = former
+            self.handAll(to: receiver)
+            if let reason { receiver.closed?(receiver.connection, reason) }
+        }
+    }
+
+    /// Hands over what has come in another way than the short one.
+    func handWaiting() {
+        guard let receiver = state.withLock({ $0.receiver }) else { return }
+        onLoop { self.handAll(to: receiver) }
+    }
+
+    private func handAll(to receiver: Receiver) {
+        while let payload = state.withLock({ $0.inbox.takePayload() }) {
+            receiver.received(receiver.connection, payload.span.bytes)
+        }
+    }
+
+    /// Tells a receiver of the end, behind everything that came before.
+    func end(_ receiver: Receiver, _ reason: DtlsCloseReason) {
+        onLoop {
+            self.handAll(to: receiver)
+            receiver.closed?(receiver.connection, reason)
+        }
+    }
+
+    /// Calls `body` later, on the queue of the loop that it has then.
+    private func onLoop(_ body: @escaping @Sendable () -> Void) {
+        let loop = owner.loop
+        loop.perform {
+            // A client may have got another socket meanwhile (``ClientEndpoint/rebind(_:)``).
+            guard loop === self.owner.loop else { return self.onLoop(body) }
+            body()
+        }
+    }
+}

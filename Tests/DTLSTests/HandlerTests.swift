@@ -1,0 +1,216 @@
+import DTLSCore
+import XCTest
+
+@testable import DTLS
+
+/// Datagrams that are handed over where they come in.
+final class HandlerTests: XCTestCase {
+    private static let recordLayers = [DtlsRecordLayer.detached, .openSSL]
+
+    private static func loopback(_ recordLayer: DtlsRecordLayer = .detached) async throws -> Loopback {
+        let configuration = DtlsConfiguration.make { $0.recordLayer = recordLayer }
+        return try await Loopback(.preSharedKey(nil, configuration), .preSharedKey(configuration))
+    }
+
+    /// Collects texts, for a handler.
+    private final class Collector: Sendable {
+        let texts = Lock<[String]>([])
+        let ends = Lock<[DtlsCloseReason]>([])
+
+        func add(_ datagram: RawSpan) {
+            let text = datagram.withUnsafeBytes { String(decoding: $0, as: UTF8.self) }
+            texts.withLock { $0.append(text) }
+        }
+
+        var all: [String] { texts.withLock { $0 } }
+    }
+
+    /// What came before a handler was there comes first, and everything in order.
+    func testEverythingInOrder() async throws {
+        try await withDeadline {
+            for recordLayer in Self.recordLayers {
+                let loopback = try await Self.loopback(recordLayer)
+                let collector = Collector()
+                for number in 0..<20 { try await loopback.near.send("\(number)") }
+                try await eventually("some wait") { loopback.far.statistics.payloadsReceived > 0 }
+                loopback.far.handleDatagrams { _, datagram in collector.add(datagram) }
+                for number in 20..<200 { try await loopback.near.send("\(number)") }
+                try await eventually("all are there") { collector.all.count == 200 }
+                XCTAssertEqual(collector.all, (0..<200).map { "\($0)" })
+                XCTAssertEqual(loopback.far.statistics.payloadsReceived, 200)
+                await loopback.close()
+            }
+        }
+    }
+
+    func testAnEcho() async throws {
+        try await withDeadline {
+            for recordLayer in Self.recordLayers {
+                let loopback = try await Self.loopback(recordLayer)
+                loopback.far.handleDatagrams { connection, datagram in
+                    XCTAssertEqual(try? connection.trySend(datagram), true)
+                }
+                for count in [1, 64, loopback.near.maximumPayloadSize] {
+                    let payload = (0..<count).map { UInt8(truncatingIfNeeded: $0) }
+                    try await loopback.near.send(payload)
+                    let answer = try await loopback.near.receive()
+                    XCTAssertEqual(answer, payload)
+                }
+                await loopback.close()
+            }
+        }
+    }
+
+    /// Nobody has to hold a connection that is handled, and its end is told once, behind the last datagram.
+    func testTheEnd() async throws {
+        try await withDeadline {
+            for recordLayer in Self.recordLayers {
+                let collector = Collector()
+                let server = try await DtlsServer.onLoopback(.preSharedKey(.make { $0.recordLayer = recordLayer }))
+                let client = try await DtlsClient.onLoopback()
+                let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+                weak let connection: DtlsConnection? = try await {
+                    let far = try await server.accept()
+                    far.handleDatagrams { connection, datagram in
+                        collector.add(datagram)
+                    } closed: { connection, reason in
+                        XCTAssertEqual(connection.state, .closed)
+                        collector.ends.withLock { $0.append(reason) }
+                    }
+                    return far
+                }()
+                for number in 0..<10 { try await near.send("\(number)") }
+                near.close()
+                try await eventually("the end") { collector.ends.withLock { !$0.isEmpty } }
+                XCTAssertEqual(collector.all, (0..<10).map { "\($0)" })
+                XCTAssertEqual(collector.ends.withLock { $0 }, [.closedByPeer])
+                try await eventually("it is released") { connection == nil }
+                await client.close()
+                await server.close()
+            }
+        }
+    }
+
+    func testAnEndThatWasBefore() async throws {
+        try await withDeadline {
+            let loopback = try await Self.loopback()
+            try await loopback.near.send("last words")
+            try await eventually("they are there") { loopback.far.statistics.payloadsReceived == 1 }
+            loopback.near.close()
+            _ = await loopback.far.waitUntilClosed()
+            let collector = Collector()
+            loopback.far.handleDatagrams { _, datagram in
+                collector.add(datagram)
+            } closed: { _, reason in
+                collector.ends.withLock { $0.append(reason) }
+            }
+            try await eventually("the end") { collector.ends.withLock { !$0.isEmpty } }
+            XCTAssertEqual(collector.all, ["last words"])
+            XCTAssertEqual(collector.ends.withLock { $0 }, [.closedByPeer])
+            await loopback.close()
+        }
+    }
+
+    /// A handler may close its connection, which ends those who wait for it.
+    func testAHandlerThatCloses() async throws {
+        try await withDeadline {
+            let loopback = try await Self.loopback()
+            let ends = Lock<[DtlsCloseReason]>([])
+            let reader = Task { try await loopback.far.receive() }
+            loopback.far.handleDatagrams { connection, _ in
+                connection.close()
+            } closed: { _, reason in
+                ends.withLock { $0.append(reason) }
+            }
+            for _ in 0..<3 { try await loopback.near.send("close") }
+            let reason = await loopback.near.waitUntilClosed()
+            XCTAssertEqual(reason, .closedByPeer)
+            let end = try await reader.value
+            // It had waited since before the handler was there, or has got nothing.
+            XCTAssertTrue(end == nil || end == Array("close".utf8))
+            try await eventually("it is told") { ends.withLock { $0 } == [.closedLocally] }
+            await loopback.close()
+        }
+    }
+
+    /// Another handler takes the place; what the first one held is released where nothing is locked.
+    func testAHandlerThatIsReplaced() async throws {
+        try await withDeadline {
+            final class Caller: Sendable {
+                let connection: DtlsConnection
+                let gone: Gate
+
+                init(_ connection: DtlsConnection, _ gone: Gate) {
+                    self.connection = connection
+                    self.gone = gone
+                }
+
+                deinit {
+                    _ = connection.statistics
+                    gone.open()
+                }
+            }
+            let loopback = try await Self.loopback()
+            let (first, second) = (Collector(), Collector())
+            let gone = Gate()
+            let caller = Caller(loopback.far, gone)
+            loopback.far.handleDatagrams { [caller] _, datagram in
+                first.add(datagram)
+                _ = caller
+            }
+            try await loopback.near.send("one")
+            try await eventually("the first") { first.all == ["one"] }
+            withExtendedLifetime(caller) {}
+            loopback.far.handleDatagrams { connection, datagram in
+                second.add(datagram)
+                // Again, from within.
+                connection.handleDatagrams { _, datagram in second.add(datagram) }
+            }
+            for text in ["two", "three"] { try await loopback.near.send(text) }
+            try await eventually("the second") { second.all == ["two", "three"] }
+            XCTAssertEqual(first.all, ["one"])
+            await loopback.close()
+        }
+    }
+
+    /// One call at a time for all connections of a socket, also while its client changes the socket.
+    func testOneAtATime() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let client = try await DtlsClient.onLoopback()
+            let echo = Task { for await connection in server { Self.flood(connection) } }
+            let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+            let busy = Lock(0)
+            let calls = Lock(0)
+            near.handleDatagrams { _, _ in
+                XCTAssertEqual(
+                    busy.withLock { busy -> Int in
+                        busy += 1
+                        return busy
+                    },
+                    1
+                )
+                busy.withLock { $0 -= 1 }
+                calls.withLock { $0 += 1 }
+            }
+            for _ in 0..<5 {
+                let before = calls.withLock { $0 }
+                try await client.rebind(host: "127.0.0.1")
+                // Until the new path is proven, few are answered.
+                try await eventually("they come") {
+                    try await near.send("more")
+                    return calls.withLock { $0 } > before + 10
+                }
+            }
+            await client.close()
+            await server.close()
+            await echo.value
+        }
+    }
+
+    private static func flood(_ connection: DtlsConnection) {
+        connection.handleDatagrams { connection, datagram in
+            for _ in 0..<50 { _ = try? connection.trySend(datagram) }
+        }
+    }
+}
