@@ -138,7 +138,8 @@ public final class DtlsConnection: Sendable {
     ///
     /// - Parameters:
     ///   - label: What they are for, from the IANA registry "TLS Exporter Labels" or starting with `EXPERIMENTAL`.
-    ///   - context: What they are bound to; `nil` and empty are different. Label and context may have 958 bytes together.
+    ///   - context: What they are bound to; `nil` and empty are different. Label and context have 958 bytes together at
+    ///     the most.
     ///   - count: How many: 1 to 16,384.
     /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end,
     ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count, label or context that is not

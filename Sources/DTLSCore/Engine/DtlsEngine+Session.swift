@@ -22,7 +22,8 @@ extension DtlsEngine {
     ///
     /// - Parameters:
     ///   - label: What they are for, from the IANA registry "TLS Exporter Labels" or starting with `EXPERIMENTAL`.
-    ///   - context: What they are bound to; `nil` and empty are different. Label and context may have 958 bytes together.
+    ///   - context: What they are bound to; `nil` and empty are different. Label and context have 958 bytes together at
+    ///     the most.
     ///   - count: How many: 1 to 16,384.
     /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` unless the association is open,
     ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count, label or context that is not possible.
