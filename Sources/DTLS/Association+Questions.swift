@@ -10,6 +10,8 @@ extension Association {
         }
     }
 
+    var hasEnded: Bool { closeReason != nil }
+
     var closeReason: DtlsCloseReason? { state.withLock { $0.closeReason } }
 
     /// Whether the peer puts a Connection ID into its records.

@@ -37,7 +37,7 @@ enum AssociationQuestion: Sendable {
 /// the owner and user's closures are called after it is released. Payloads reach the socket in the order of their
 /// sequence numbers, whichever tasks send them. What leaves stands in `Association+Sending.swift`, what waits in
 /// `Association+Waiting.swift`, what a client does when its server falls silent in `Association+Renewal.swift`.
-final class Association: Sendable {
+final class Association: DeadlineOwner {
     let owner: any AssociationOwner
     /// What tells a repetition of a server's client's hello from another one.
     let clientHello: DtlsClientHello.Identity?

@@ -1,15 +1,22 @@
 import Dispatch
 import HeapModule
 
+/// Who has deadlines.
+protocol DeadlineOwner: AnyObject, Sendable {
+    /// Whether it has ended, so that no deadline is of interest any more.
+    var hasEnded: Bool { get }
+}
+
 /// One timer for any number of deadlines, on one queue.
 ///
 /// A deadline cannot be taken back: who was asked too early looks at his own state and does nothing. That keeps the
 /// heap without look-ups, and an entry costs nothing until it is due.
-struct DeadlineScheduler<Owner: AnyObject & Sendable> {
+struct DeadlineScheduler<Owner: DeadlineOwner> {
     private struct Entry: Comparable {
         let deadline: ContinuousClock.Instant
-        // Weak, so that who has ended is freed before its deadline comes.
-        weak var owner: Owner?
+        // Strong, because whatever is ever weakly referenced is slower to retain from then on, and these are retained
+        // for each datagram. What has ended is thrown out when there may be as much of it as of the others.
+        let owner: Owner
 
         static func < (left: Entry, right: Entry) -> Bool { left.deadline < right.deadline }
         static func == (left: Entry, right: Entry) -> Bool { left.deadline == right.deadline }
@@ -17,9 +24,16 @@ struct DeadlineScheduler<Owner: AnyObject & Sendable> {
 
     private var heap = Heap<Entry>()
     private var armed: ContinuousClock.Instant?
+    /// How many entries there may be before those of ended owners are looked for.
+    private var largestCount = Self.leastCount
+    private static var leastCount: Int { 64 }
 
     /// Adds a deadline. Returns how long the timer must be set to, if it has to be set anew.
     mutating func add(_ owner: Owner, at deadline: ContinuousClock.Instant, now: ContinuousClock.Instant) -> Duration? {
+        if heap.count >= largestCount {
+            heap = Heap(heap.unordered.filter { !$0.owner.hasEnded })
+            largestCount = max(Self.leastCount, 2 * heap.count)
+        }
         heap.insert(Entry(deadline: deadline, owner: owner))
         return rearm(now: now)
     }
@@ -28,7 +42,7 @@ struct DeadlineScheduler<Owner: AnyObject & Sendable> {
     mutating func popDue(now: ContinuousClock.Instant) -> Owner? {
         while let first = heap.min, first.deadline <= now {
             heap.removeMin()
-            if let owner = first.owner { return owner }
+            if !first.owner.hasEnded { return first.owner }
         }
         return nil
     }

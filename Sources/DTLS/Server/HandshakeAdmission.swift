@@ -4,14 +4,22 @@ import DequeModule
 struct HandshakeAdmission {
     private let maximum: Int
     private let maximumPerPrefix: Int
-    private var prefixes: [ObjectIdentifier: AddressPrefix] = [:]
+    private var underWay: [ObjectIdentifier: Handshake] = [:]
     private var counts: [AddressPrefix: Int] = [:]
     // Those that have ended are in it, too, until their turn comes or there are as many of them as of the others.
     private var order: Deque<Entry> = []
+    private var admitted: UInt64 = 0
 
+    private struct Handshake {
+        let association: Association
+        let prefix: AddressPrefix
+        let number: UInt64
+    }
+
+    /// The number tells whether it is still the same object: another one may come to be at the same place.
     private struct Entry {
-        // Weak, so that what has ended is freed before its turn comes.
-        weak var association: Association?
+        let id: ObjectIdentifier
+        let number: UInt64
     }
 
     init(maximum: Int, maximumPerPrefix: Int) {
@@ -19,7 +27,7 @@ struct HandshakeAdmission {
         self.maximumPerPrefix = maximumPerPrefix
     }
 
-    var count: Int { prefixes.count }
+    var count: Int { underWay.count }
 
     /// Whether a handshake from `prefix` may begin.
     func admits(_ prefix: AddressPrefix) -> Bool {
@@ -29,28 +37,31 @@ struct HandshakeAdmission {
     /// Takes note of a handshake that ``admits(_:)`` has let in. Returns the oldest one when it has to end for that.
     mutating func admit(_ association: Association, _ prefix: AddressPrefix) -> Association? {
         let oldest = count >= maximum ? takeOldest() : nil
-        prefixes[ObjectIdentifier(association)] = prefix
+        let id = ObjectIdentifier(association)
+        admitted += 1
+        underWay[id] = Handshake(association: association, prefix: prefix, number: admitted)
         counts[prefix, default: 0] += 1
-        order.append(Entry(association: association))
+        order.append(Entry(id: id, number: admitted))
         return oldest
     }
 
     /// To be called when a handshake is finished or has failed; a second time does nothing.
     mutating func handshakeEnded(_ association: Association) {
-        guard let prefix = prefixes.removeValue(forKey: ObjectIdentifier(association)) else { return }
+        guard let prefix = underWay.removeValue(forKey: ObjectIdentifier(association))?.prefix else { return }
         if let count = counts[prefix] { counts[prefix] = count > 1 ? count - 1 : nil }
-        while let first = order.first, !isUnderWay(first) { order.removeFirst() }
+        while let first = order.first, handshake(first) == nil { order.removeFirst() }
         if order.count > 2 * count + 64 {
-            order = Deque(order.filter { isUnderWay($0) })
+            order = Deque(order.filter { handshake($0) != nil })
         }
     }
 
-    private func isUnderWay(_ entry: Entry) -> Bool {
-        entry.association.map { prefixes[ObjectIdentifier($0)] != nil } ?? false
+    private func handshake(_ entry: Entry) -> Handshake? {
+        underWay[entry.id].flatMap { $0.number == entry.number ? $0 : nil }
     }
 
     private mutating func takeOldest() -> Association? {
-        guard let oldest = order.first(where: { isUnderWay($0) })?.association else { return nil }
+        guard let entry = order.first(where: { handshake($0) != nil }), let oldest = handshake(entry)?.association
+        else { return nil }
         handshakeEnded(oldest)
         return oldest
     }

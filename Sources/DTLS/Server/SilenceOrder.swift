@@ -6,8 +6,9 @@ import HeapModule
 /// its turn comes, so that datagrams cost nothing here.
 struct SilenceOrder {
     private struct Entry: Comparable {
-        // Weak, so that what has ended is freed before its turn comes.
-        weak var association: Association?
+        /// The number tells whether it is still the same object: another one may come to be at the same place.
+        let id: ObjectIdentifier
+        let number: UInt64
         let since: ContinuousClock.Instant
 
         static func < (left: Entry, right: Entry) -> Bool { left.since < right.since }
@@ -18,29 +19,35 @@ struct SilenceOrder {
     private static let stepsPerSearch = 64
 
     private var heap = Heap<Entry>()
-    private var open: Set<ObjectIdentifier> = []
+    private var open: [ObjectIdentifier: (association: Association, number: UInt64)] = [:]
+    private var added: UInt64 = 0
 
     /// How many connections are open.
     var count: Int { open.count }
 
     mutating func add(_ association: Association, now: ContinuousClock.Instant) {
-        open.insert(ObjectIdentifier(association))
-        heap.insert(Entry(association: association, since: now))
+        added += 1
+        open[ObjectIdentifier(association)] = (association, added)
+        heap.insert(Entry(id: ObjectIdentifier(association), number: added, since: now))
     }
 
     /// Forgets a connection that has ended.
     mutating func remove(_ association: Association) {
-        guard open.remove(ObjectIdentifier(association)) != nil else { return }
+        guard open.removeValue(forKey: ObjectIdentifier(association)) != nil else { return }
         if heap.count > 2 * open.count + 64 {
-            heap = Heap(heap.unordered.filter { $0.association.map { open.contains(ObjectIdentifier($0)) } ?? false })
+            heap = Heap(heap.unordered.filter { self.association($0) != nil })
         }
+    }
+
+    private func association(_ entry: Entry) -> Association? {
+        open[entry.id].flatMap { $0.number == entry.number ? $0.association : nil }
     }
 
     /// Takes the connection that has been silent longest, if that is since `deadline` or before.
     mutating func takeStalest(silentSince deadline: ContinuousClock.Instant) -> Association? {
         guard let association = stalest(silentSince: deadline) else { return nil }
         heap.removeMin()
-        open.remove(ObjectIdentifier(association))
+        open[ObjectIdentifier(association)] = nil
         return association
     }
 
@@ -48,14 +55,14 @@ struct SilenceOrder {
     mutating func stalest(silentSince deadline: ContinuousClock.Instant) -> Association? {
         for _ in 0..<Self.stepsPerSearch {
             guard let first = heap.min, first.since <= deadline else { return nil }
-            guard let association = first.association, open.contains(ObjectIdentifier(association)) else {
+            guard let association = association(first) else {
                 heap.removeMin()
                 continue
             }
             let since = association.lastActivity
             guard since > first.since else { return association }
             heap.removeMin()
-            heap.insert(Entry(association: association, since: since))
+            heap.insert(Entry(id: first.id, number: first.number, since: since))
         }
         return nil
     }
