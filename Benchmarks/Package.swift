@@ -28,6 +28,11 @@ let package = Package(
             dependencies: ["CMemory", core, dtls, arguments],
             swiftSettings: settings
         ),
+        .executableTarget(
+            name: "dtls-bench-server",
+            dependencies: [dtls, arguments],
+            swiftSettings: settings
+        ),
     ],
     swiftLanguageModes: [.v6]
 )
