@@ -28,6 +28,13 @@ let package = Package(
             dependencies: ["CMemory", core, dtls, arguments],
             swiftSettings: settings
         ),
+        // Plain C that does the same on the same OpenSSL, for comparison.
+        .target(name: "CTwins", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
+        .executableTarget(
+            name: "dtls-micro",
+            dependencies: ["CMemory", "CTwins", core, dtls, arguments],
+            swiftSettings: settings
+        ),
         .executableTarget(
             name: "dtls-bench-server",
             dependencies: [dtls, arguments],

@@ -30,9 +30,14 @@ uint64_t memory_resident(void) {
 static _Atomic bool counts;
 static _Atomic int64_t blocks[MEMORY_CLASSES];
 static _Atomic int64_t bytes[MEMORY_CLASSES];
+static _Atomic uint64_t made;
 
 void memory_begin_census(void) {
     atomic_store(&counts, true);
+}
+
+uint64_t memory_made(void) {
+    return atomic_load(&made);
 }
 
 size_t memory_class_size(size_t index) {
@@ -49,6 +54,7 @@ int64_t memory_class_bytes(size_t index) {
 
 static void count(void *block, int64_t sign) {
     if (!block || !atomic_load_explicit(&counts, memory_order_relaxed)) return;
+    if (sign > 0) atomic_fetch_add_explicit(&made, 1, memory_order_relaxed);
     size_t size = malloc_usable_size(block) + sizeof(size_t);
     size_t index = size / 16 - 2;
     if (index > MEMORY_CLASSES - 1) index = MEMORY_CLASSES - 1;

@@ -18,6 +18,10 @@ uint64_t memory_resident(void);
 // The census: how many blocks of each size there are more, or fewer, than when it began.
 void memory_begin_census(void);
 
+// How many blocks were given out since then, those that were given back included; what only grew or shrank in its place
+// counts as well.
+uint64_t memory_made(void);
+
 // Class `index` is of the blocks of memory_class_size(index) bytes, header included; the last one is of all that are
 // larger.
 enum { MEMORY_CLASSES = 513 };
