@@ -17,6 +17,9 @@ struct Micro: ParsableCommand {
     @Option(help: "How many repetitions.")
     var repetitions = 15
 
+    @Option(help: ArgumentHelp("Only lines that have this in their name, and no counting.", valueName: "text"))
+    var only: String?
+
     func validate() throws {
         guard repetitions >= 1 else { throw ValidationError("--repetitions takes 1 or more") }
     }
@@ -27,17 +30,21 @@ struct Micro: ParsableCommand {
         for size in [64, 1_200] {
             let pair = try EnginePair()
             try compare("seal \(size) bytes", 2_000, RecordTwin(rekeys: false).seal(size)) { try pair.seal(size, $0) }
-            try compare("… a context for all", 2_000, RecordTwin(rekeys: true).seal(size)) { try pair.seal(size, $0) }
+            try compare("seal \(size) bytes, a context for all", 2_000, RecordTwin(rekeys: true).seal(size)) {
+                try pair.seal(size, $0)
+            }
             try compare("open \(size) bytes", 2_000, RecordTwin(rekeys: false).open(size)) { try pair.open(size, $0) }
-            try compare("… a context for all", 2_000, RecordTwin(rekeys: true).open(size)) { try pair.open(size, $0) }
+            try compare("open \(size) bytes, a context for all", 2_000, RecordTwin(rekeys: true).open(size)) {
+                try pair.open(size, $0)
+            }
         }
         let handshakes = try Handshakes()
         try compare("handshake, pre-shared key, both sides", 20, HandshakeTwin().run) { try handshakes.run($0) }
-        for count in [10, 1_000_000] {
+        for count in [10, 1_000_000] where only == nil || "look-up among".contains(only ?? "") {
             let table = try Table(count)
             try compare("look-up among \(count)", 100_000, table.visitTwin) { try table.visit($0) }
         }
-        try countBlocks()
+        if only == nil { try countBlocks() }
     }
 
     /// Lets both do `count` of something in turn, and prints what one takes.
@@ -49,6 +56,7 @@ struct Micro: ParsableCommand {
         _ twin: (Int) throws -> Double,
         own: (Int) throws -> Double
     ) throws {
+        if let only, !what.contains(only) { return }
         var results: [(own: Double, twin: Double)] = []
         for index in 0...repetitions {
             let result = (own: try own(count) / Double(count), twin: try twin(count) / Double(count))
