@@ -13,7 +13,7 @@ enum AsyncService {
     private static func serve(_ connection: DtlsConnection) async throws(DtlsError) {
         var tally = Tally()
         for try await message in connection {
-            switch tally.take(message) {
+            switch tally.take(message.span.bytes) {
             case .none: continue
             case .echo: try await connection.send(message)
             case .report(let report): try await connection.send(report)

@@ -32,13 +32,13 @@ struct BenchServer: AsyncParsableCommand {
     @Option(help: ArgumentHelp("Its private key, in PEM.", valueName: "file"))
     var key: String?
 
-    @Option(help: "How messages are received: async.")
-    var api = Interface.async
+    @Option(help: "How messages are received.")
+    var api = Interface.handler
 
     @Option(help: "How many loops share the port.")
     var loops = 1
 
-    @Option(help: "Who seals and opens records: detached or openssl.")
+    @Option(help: "Who seals and opens records.")
     var recordLayer = RecordLayer.detached
 
     func validate() throws {
@@ -59,6 +59,7 @@ struct BenchServer: AsyncParsableCommand {
             limits: limits
         )
         switch api {
+        case .handler: await HandlerService.run(server)
         case .async: await AsyncService.run(server)
         }
     }
@@ -102,6 +103,8 @@ enum Authentication: String, ExpressibleByArgument, CaseIterable {
 
 /// Which of the library's ways to receive is measured. Each has a service of its own.
 enum Interface: String, ExpressibleByArgument, CaseIterable {
+    /// Borrowed bytes on the socket's queue.
+    case handler
     /// `for try await`, with a task for each connection on the global pool.
     case async
 }

@@ -11,15 +11,18 @@ struct Tally {
     }
 
     /// Allocates nothing but a report, of which one comes for some thirty messages.
-    mutating func take(_ message: some Collection<UInt8>) -> Answer {
-        switch message.first {
-        case nil: return .none
-        case UInt8(ascii: "X"):
-            count += 1
-            bytes += message.count
-            return .none
-        case UInt8(ascii: "S") where message.count <= 128: return .report(Array(message) + " \(count) \(bytes)".utf8)
-        default: return .echo
+    mutating func take(_ message: RawSpan) -> Answer {
+        message.withUnsafeBytes { message in
+            switch message.first {
+            case nil: return .none
+            case UInt8(ascii: "X"):
+                count += 1
+                bytes += message.count
+                return .none
+            case UInt8(ascii: "S") where message.count <= 128:
+                return .report(Array(message) + " \(count) \(bytes)".utf8)
+            default: return .echo
+            }
         }
     }
 }
