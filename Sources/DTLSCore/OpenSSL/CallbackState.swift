@@ -81,7 +81,7 @@ final class CallbackState {
     func sealedOverhead(of cipher: OpaquePointer?) -> Int? {
         guard let cipher else { return nil }
         if let knownSuite, knownSuite.pointer == cipher { return knownSuite.overhead }
-        let overhead = DtlsCipherSuite(cipher).sealedOverhead
+        let overhead = SSL_CIPHER_get_name(cipher).flatMap { DtlsCipherSuite.sealedOverhead(named: $0) }
         knownSuite = (cipher, overhead)
         return overhead
     }
