@@ -17,7 +17,6 @@
 #include <openssl/err.h>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
-#include <openssl/kdf.h>
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
@@ -372,23 +371,47 @@ done:
 
 // MARK: Keys
 
-// TLS 1.2's pseudorandom function (RFC 5246 section 5); `seed` starts with the label. 1 on success.
+// HMAC (RFC 2104) of two parts, under a key that is no longer than a block of the hash. 1 on success.
+static inline int COpenSSL_hmac(
+    EVP_MD_CTX *context, const EVP_MD *hash, const void *key, size_t key_count, const void *first, size_t first_count,
+    const void *second, size_t second_count, unsigned char *output) {
+    unsigned char block[144], inner[EVP_MAX_MD_SIZE];
+    size_t block_count = (size_t)EVP_MD_get_block_size(hash);
+    unsigned int inner_count = 0;
+    if (block_count > sizeof block || key_count > block_count) return 0;
+    memset(block, 0x36, block_count);
+    for (size_t i = 0; i < key_count; i++) block[i] ^= ((const unsigned char *)key)[i];
+    int ok = EVP_DigestInit_ex2(context, hash, NULL) && EVP_DigestUpdate(context, block, block_count)
+        && EVP_DigestUpdate(context, first, first_count) && EVP_DigestUpdate(context, second, second_count)
+        && EVP_DigestFinal_ex(context, inner, &inner_count);
+    for (size_t i = 0; i < block_count; i++) block[i] ^= 0x36 ^ 0x5c;
+    ok = ok && EVP_DigestInit_ex2(context, hash, NULL) && EVP_DigestUpdate(context, block, block_count)
+        && EVP_DigestUpdate(context, inner, inner_count) && EVP_DigestFinal_ex(context, output, NULL);
+    OPENSSL_cleanse(block, sizeof block);
+    OPENSSL_cleanse(inner, sizeof inner);
+    return ok;
+}
+
+// TLS 1.2's pseudorandom function (RFC 5246 section 5) with a secret that is no longer than a block of the hash; `seed`
+// starts with the label. 1 on success.
 static inline int COpenSSL_tls1_prf(
-    const char *digest, const unsigned char *secret, size_t secret_count, const unsigned char *seed, size_t seed_count,
-    unsigned char *output, size_t output_count) {
-    EVP_KDF *kdf = EVP_KDF_fetch(NULL, OSSL_KDF_NAME_TLS1_PRF, NULL);
-    EVP_KDF_CTX *context = kdf == NULL ? NULL : EVP_KDF_CTX_new(kdf);
-    int ok = 0;
-    if (context != NULL) {
-        OSSL_PARAM parameters[4];
-        parameters[0] = OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0);
-        parameters[1] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SECRET, (void *)secret, secret_count);
-        parameters[2] = OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_SEED, (void *)seed, seed_count);
-        parameters[3] = OSSL_PARAM_construct_end();
-        ok = EVP_KDF_derive(context, output, output_count, parameters) == 1;
+    EVP_MD_CTX *context, const EVP_MD *hash, const void *secret, size_t secret_count, const void *seed,
+    size_t seed_count, void *output, size_t output_count) {
+    unsigned char a[EVP_MAX_MD_SIZE], part[EVP_MAX_MD_SIZE];
+    size_t count = (size_t)EVP_MD_get_size(hash);
+    // A(1), then for each part HMAC(A(i) + seed) and A(i + 1).
+    int ok = COpenSSL_hmac(context, hash, secret, secret_count, seed, seed_count, NULL, 0, a);
+    for (size_t done = 0; ok && done < output_count; done += count) {
+        size_t wanted = output_count - done < count ? output_count - done : count;
+        ok = COpenSSL_hmac(context, hash, secret, secret_count, a, count, seed, seed_count, part);
+        if (ok) memcpy((unsigned char *)output + done, part, wanted);
+        if (ok && done + wanted < output_count) {
+            ok = COpenSSL_hmac(context, hash, secret, secret_count, a, count, NULL, 0, part);
+            if (ok) memcpy(a, part, count);
+        }
     }
-    EVP_KDF_CTX_free(context);
-    EVP_KDF_free(kdf);
+    OPENSSL_cleanse(a, sizeof a);
+    OPENSSL_cleanse(part, sizeof part);
     return ok;
 }
 

@@ -55,11 +55,9 @@ struct HelloCookie {
     }
 
     private static func authenticate(_ input: [UInt8], with secret: DtlsSecretBytes) -> [UInt8]? {
-        var digest = [UInt8](repeating: 0, count: Int(EVP_MAX_MD_SIZE))
-        var count: UInt32 = 0
-        let isDone = secret.withUnsafeBytes { key in
-            HMAC(EVP_sha256(), key.baseAddress, Int32(key.count), input, input.count, &digest, &count) != nil
+        let digest = secret.withUnsafeBytes { key in
+            input.withUnsafeBytes { KeyedHash.sha256?.authenticate($0, key: key) }
         }
-        return isDone && count >= length ? Array(digest[..<length]) : nil
+        return (digest ?? nil).flatMap { $0.count >= length ? Array($0[..<length]) : nil }
     }
 }

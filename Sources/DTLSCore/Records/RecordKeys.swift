@@ -124,16 +124,7 @@ extension RecordKeys.Hash {
         from secret: UnsafeRawBufferPointer,
         seed: [UInt8]
     ) -> Bool {
-        OpenSSLErrorQueue.clear()
-        defer { OpenSSLErrorQueue.clear() }
-        return COpenSSL_tls1_prf(
-            self == .sha256 ? "SHA256" : "SHA384",
-            secret.baseAddress?.assumingMemoryBound(to: UInt8.self),
-            secret.count,
-            seed,
-            seed.count,
-            output.baseAddress?.assumingMemoryBound(to: UInt8.self),
-            output.count
-        ) == 1
+        let keyedHash = self == .sha256 ? KeyedHash.sha256 : KeyedHash.sha384
+        return seed.withUnsafeBytes { keyedHash?.derive(output, from: secret, seed: $0) } ?? false
     }
 }
