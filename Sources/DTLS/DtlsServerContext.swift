@@ -60,6 +60,7 @@ public final class DtlsServerContext: Sendable {
         self.resumption = resumption
         var settings = DtlsServerSettings()
         settings.usesPreSharedKeys = preSharedKeys != nil
+        if case .table(let keys)? = preSharedKeys?.source { settings.preSharedKeys = keys }
         settings.identityHint = identityHint
         settings.unknownIdentity = unknownIdentity
         settings.clientCertificates = clientCertificates

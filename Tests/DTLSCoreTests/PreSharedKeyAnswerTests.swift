@@ -19,6 +19,35 @@ final class PreSharedKeyAnswerTests: XCTestCase {
 
     private var right: EnginePeer.KeyAnswer { .server(DtlsSecretBytes(TestKey.bytes)) }
 
+    /// Who has all keys beforehand is asked for none, and what comes of each is the same.
+    func testKeysThatAreKnownBeforehand() throws {
+        let known = try PairOptions.preSharedKey()
+        func server(_ change: (inout PairOptions) throws -> Void = { _ in }) throws -> EnginePeer {
+            var options = known
+            options.serverEngineKnowsKeys = true
+            options.unknownIdentity = .alert
+            try change(&options)
+            let pair = try EnginePair(options)
+            try pair.connect()
+            if pair.isOpen { try pair.assertEchoes() }
+            return try pair.serverPeer()
+        }
+        XCTAssertEqual(try server().eventNames.first, "finished")
+        XCTAssertEqual(try server().finished?.preSharedKeyIdentity, Array(TestKey.identity.utf8))
+        let unknown = try server { $0.clientKey = try TestKey.unknown }
+        XCTAssertEqual(unknown.requests, [])
+        XCTAssertEqual(unknown.failure?.alertSent?.code, .unknownPSKIdentity)
+        for count in [0, 513] {
+            let impossible = try server {
+                $0.serverKeys = [Array(TestKey.identity.utf8): [UInt8](repeating: 1, count: count)]
+            }
+            XCTAssertEqual(impossible.failure?.alertSent?.code, .unknownPSKIdentity)
+        }
+        let wrong = try server { $0.clientKey = try TestKey.wrong }
+        XCTAssertNil(wrong.finished)
+        XCTAssertEqual(wrong.requests, [])
+    }
+
     func testALateAnswerOfAServer() throws {
         let pair = try waitingServer()
         let server = try pair.serverPeer()

@@ -5,12 +5,14 @@ extension DtlsEngineContext {
     package convenience init(
         server configuration: DtlsConfiguration,
         usesPreSharedKeys: Bool,
+        preSharedKeys: [[UInt8]: DtlsSecretBytes]? = nil,
         identityHint: [UInt8]? = nil,
         unknownIdentity: DtlsUnknownIdentityPolicy = .pretendWrongKey,
         clientCertificates: DtlsClientCertificatePolicy = .none
     ) throws(DtlsError) {
         var settings = DtlsServerSettings()
         settings.usesPreSharedKeys = usesPreSharedKeys
+        settings.preSharedKeys = preSharedKeys
         settings.identityHint = identityHint
         settings.unknownIdentity = unknownIdentity
         settings.clientCertificates = clientCertificates

@@ -43,6 +43,7 @@ package final class EnginePair {
         serverContext = try DtlsEngineContext(
             server: options.server,
             usesPreSharedKeys: options.serverKeys != nil,
+            preSharedKeys: options.serverEngineKnowsKeys ? options.serverKeys?.mapValues { DtlsSecretBytes($0) } : nil,
             identityHint: options.identityHint,
             unknownIdentity: options.unknownIdentity,
             clientCertificates: options.clientCertificates

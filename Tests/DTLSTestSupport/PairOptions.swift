@@ -21,6 +21,9 @@ package struct PairOptions {
     /// The keys that the server knows; `nil` if it uses none.
     package var serverKeys: [[UInt8]: [UInt8]]?
 
+    /// Whether the server's engine has the keys beforehand and asks nobody.
+    package var serverEngineKnowsKeys = false
+
     /// Whether the server leaves its answer to the test.
     package var serverAnswersLater = false
     package var identityHint: [UInt8]?

@@ -133,16 +133,13 @@ final class ServerEndpoint: AssociationOwner {
         case .hello(let offer):
             prepare(association, for: offer, context, as: asker)
         case .preSharedKey(.identity(let identity, let serverName)):
-            switch context.preSharedKeys?.source {
-            case nil:
-                association.answer(.unknown, to: asker)
-            case .table(let keys)?:
-                association.answer(keys[identity].map { .key($0) } ?? .unknown, to: asker)
-            case .lookUp(let lookUp)?:
-                Task {
-                    let key = await lookUp(identity, serverName)
-                    association.answer(key.map { .key($0) } ?? .unknown, to: asker)
-                }
+            // An engine that has a table asks nobody.
+            guard case .lookUp(let lookUp)? = context.preSharedKeys?.source else {
+                return association.answer(.unknown, to: asker)
+            }
+            Task {
+                let key = await lookUp(identity, serverName)
+                association.answer(key.map { .key($0) } ?? .unknown, to: asker)
             }
         case .certificates(let certificates):
             guard let accepts = context.acceptsCertificates else {

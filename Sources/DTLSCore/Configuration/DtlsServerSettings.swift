@@ -3,6 +3,10 @@ public struct DtlsServerSettings: Sendable {
     /// Whether pre-shared keys are accepted. Engines then raise ``DtlsEvent/preSharedKeyRequested(_:)``.
     public var usesPreSharedKeys = false
 
+    /// The keys by identity, where all are known beforehand; nobody is asked for them then. Needs
+    /// ``usesPreSharedKeys``.
+    package var preSharedKeys: [[UInt8]: DtlsSecretBytes]?
+
     /// What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
     public var identityHint: [UInt8]?
 

@@ -107,8 +107,8 @@ extension AttachedAssociation {
         switch (answer, context.role) {
         case (.identityAndKey(let key), .client):
             callbacks.preSharedKey = .key(key)
-        case (.key(let secret), .server) where (1...DtlsPreSharedKey.maximumKeyLength).contains(secret.count):
-            callbacks.preSharedKey = .secret(secret)
+        case (.key(let secret), .server):
+            callbacks.preSharedKey = Self.preSharedKey(secret)
         case (_, .server):
             callbacks.preSharedKey = .none
         case (_, .client):
@@ -117,6 +117,12 @@ extension AttachedAssociation {
             return finishInput(now: now)
         }
         releaseHeldDatagrams(now: now)
+    }
+
+    /// What OpenSSL is to be told of a look-up's result.
+    private static func preSharedKey(_ secret: DtlsSecretBytes?) -> CallbackState.PreSharedKeyAnswer {
+        guard let secret, (1...DtlsPreSharedKey.maximumKeyLength).contains(secret.count) else { return .none }
+        return .secret(secret)
     }
 
     /// Whether the handshake has come to the point where it needs a key, which these records would make OpenSSL ask
@@ -134,6 +140,10 @@ extension AttachedAssociation {
             }
             requestedIdentity = identity
             callbacks.requestedIdentity = identity
+            if let keys = context.settings.preSharedKeys {
+                callbacks.preSharedKey = Self.preSharedKey(keys[identity])
+                return false
+            }
             let name = SSL_get_servername(records.pointer, TLSEXT_NAMETYPE_host_name).map { String(cString: $0) }
             events.append(.preSharedKeyRequested(.identity(identity, serverName: name?.lowercased())))
         case .client:
