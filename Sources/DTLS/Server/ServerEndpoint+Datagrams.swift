@@ -12,7 +12,7 @@ extension ServerEndpoint: SocketLoopHandler {
         /// It may be the hello of somebody new, or of a peer that starts anew.
         case greet(isKnown: Bool)
         case reply([UInt8], DtlsCapture?, hasCookie: Bool)
-        case admit(DtlsClientHello, DtlsServerContext)
+        case admit(DtlsClientHello, DtlsClientHello.Identity, DtlsServerContext)
     }
 
     func receive(
@@ -64,9 +64,9 @@ extension ServerEndpoint: SocketLoopHandler {
                 capture?.record(datagram, from: source.endpointName, to: name(local))
                 capture?.record(bytes, from: name(local), to: source.endpointName)
             }
-        case .admit(let hello, let context):
+        case .admit(let hello, let identity, let context):
             context.configuration.capture?.record(datagram, from: source.endpointName, to: name(local))
-            admit(hello, from: source, to: local, context)
+            admit(hello, identity, from: source, to: local, context)
         }
     }
 
@@ -158,13 +158,14 @@ extension ServerEndpoint: SocketLoopHandler {
                 {
                     return drop(.connectionLimit)
                 }
-                return .admit(hello, state.context)
+                return .admit(hello, identity, state.context)
             }
         }
     }
 
     private func admit(
         _ hello: DtlsClientHello,
+        _ identity: DtlsClientHello.Identity,
         from source: DtlsAddress,
         to local: DtlsAddress?,
         _ context: DtlsServerContext
@@ -172,13 +173,13 @@ extension ServerEndpoint: SocketLoopHandler {
         let association: Association
         do throws(DtlsError) {
             let engine = try makeEngine(context, hello, source)
-            engine.flow = (name(local), source.endpointName)
+            if context.configuration.capture != nil { engine.flow = (name(local), source.endpointName) }
             association = Association(
                 engine: engine,
                 peer: source,
                 local: local,
                 owner: self,
-                clientHello: hello.identity,
+                clientHello: identity,
                 serverContext: context,
                 connectionID: engine.ownConnectionID,
                 queue: limits.queue,

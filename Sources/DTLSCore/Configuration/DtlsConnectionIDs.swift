@@ -53,9 +53,10 @@ public struct DtlsConnectionIDs: Sendable {
     ///
     /// - Parameters:
     ///   - length: 1 to 32 bytes, all of the same length, because no record says how long its ID is.
-    ///   - generate: Called for each handshake, on the thread that begins it; it must be quick. Another length than
-    ///     `length` ends the handshake with ``DtlsError/Code-swift.struct/invalidConfiguration``. A server asks again,
-    ///     up to eight times, when an ID is in use.
+    ///   - generate: Called for each handshake in which the peer may know Connection IDs, on the thread that begins it;
+    ///     it must be quick. Another length than `length` ends the handshake with
+    ///     ``DtlsError/Code-swift.struct/invalidConfiguration``. A server asks again, up to eight times, when an ID is
+    ///     in use.
     public static func generated(length: Int, by generate: @escaping @Sendable () -> [UInt8]) -> DtlsConnectionIDs {
         DtlsConnectionIDs(kind: .generated(length: length, generate))
     }

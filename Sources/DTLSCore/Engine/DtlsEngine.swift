@@ -89,11 +89,13 @@ public final class DtlsEngine {
         hello: DtlsClientHello? = nil,
         usesIPv6: Bool = false
     ) throws(DtlsError) {
+        // Nobody needs one for a client that knows none.
+        let mayHaveID = hello.map { $0.hasExtension(ConnectionIDExtension.number) } ?? true
         try self.init(
             context,
             role: .server,
             hello: hello,
-            connectionID: context.configuration.connectionIDs.make(for: .server),
+            connectionID: mayHaveID ? context.configuration.connectionIDs.make(for: .server) : nil,
             usesIPv6: usesIPv6
         )
     }

@@ -11,6 +11,18 @@ public struct DtlsClientHello: Sendable {
     /// What the client offers.
     public var offer: DtlsClientOffer { DtlsClientOffer(hello: record, layout) }
 
+    /// Whether it has an extension (IANA registry "TLS ExtensionType Values").
+    func hasExtension(_ wanted: UInt16) -> Bool {
+        guard let layout else { return false }
+        return record.withUnsafeBytes { bytes in
+            var reader = ByteReader(UnsafeRawBufferPointer(rebasing: bytes[layout.extensions]))
+            while let type = reader.uint16(), reader.prefixed16() != nil {
+                if type == wanted { return true }
+            }
+            return false
+        }
+    }
+
     /// The record's sequence number, from which the server's go on.
     var recordSequenceNumber: UInt64 { layout?.recordSequenceNumber ?? 0 }
 
@@ -30,8 +42,20 @@ public struct DtlsClientHello: Sendable {
         package let digest: Int
 
         fileprivate init(_ hello: DtlsClientHello) {
-            random = hello.random.hashValue
-            digest = hello.record.dropFirst(RecordHeader.size).hashValue
+            let layout = hello.layout
+            (random, digest) = hello.record.withUnsafeBytes { bytes in
+                (
+                    Self.hash(bytes[layout?.start.random ?? 0..<0]),
+                    Self.hash(bytes.dropFirst(RecordHeader.size))
+                )
+            }
+        }
+
+        // All of it at once: a collection would be hashed byte by byte.
+        private static func hash(_ bytes: Slice<UnsafeRawBufferPointer>) -> Int {
+            var hasher = Hasher()
+            hasher.combine(bytes: UnsafeRawBufferPointer(rebasing: bytes))
+            return hasher.finalize()
         }
 
         /// Whether `other` starts the same handshake.

@@ -135,8 +135,12 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         from source: [UInt8]
     ) -> Verdict {
         guard layout.messageSequence <= Self.maximumMessageSequence else { return .ignore }
-        let input =
-            Self.input(source, Self.wholeMessage, datagram[layout.start.beforeCookie]) + datagram[layout.afterCookie]
+        let input = Self.input(
+            source,
+            Self.wholeMessage,
+            datagram[layout.start.beforeCookie],
+            datagram[layout.afterCookie]
+        )
         if verifies(layout.start, input, datagram) { return .accept(layout.hello(in: datagram)) }
         return reply(input, layout.recordSequenceNumber, layout.messageSequence, largest: datagram.count)
     }
@@ -186,8 +190,14 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     private static let firstFragment: UInt8 = 1
 
     /// The source's length comes first, so that no other split of the same bytes has the same cookie.
-    private static func input(_ source: [UInt8], _ kind: UInt8, _ bytes: Slice<UnsafeRawBufferPointer>) -> [UInt8] {
-        [UInt8(truncatingIfNeeded: source.count)] + source + [kind] + bytes
+    private static func input(_ source: [UInt8], _ kind: UInt8, _ parts: Slice<UnsafeRawBufferPointer>...) -> [UInt8] {
+        var input: [UInt8] = []
+        input.reserveCapacity(parts.reduce(2 + source.count) { $0 + $1.count })
+        input.append(UInt8(truncatingIfNeeded: source.count))
+        input += source
+        input.append(kind)
+        for part in parts { input.append(contentsOf: UnsafeRawBufferPointer(rebasing: part)) }
+        return input
     }
 
     private func verifies(_ start: ClientHelloStart, _ input: [UInt8], _ datagram: UnsafeRawBufferPointer) -> Bool {
@@ -207,16 +217,19 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     ) -> [UInt8] {
         // server_version and the cookie; the version is that of DTLS 1.0 whatever follows (RFC 6347 §4.2.1).
         let body: [UInt8] = [0xFE, 0xFF, UInt8(cookie.count)] + cookie
-        let length = UInt8(body.count)
-        var record: [UInt8] = [ContentType.handshake, 0xFE, 0xFF, 0, 0]
+        var record: [UInt8] = []
+        record.reserveCapacity(RecordHeader.size + HandshakeFragment.headerSize + body.count)
         // The same record sequence number as the hello's, so that nothing has to be remembered.
-        record += (0..<6).map { UInt8(truncatingIfNeeded: recordSequenceNumber >> (40 - 8 * UInt64($0))) }
-        record += [0, UInt8(HandshakeFragment.headerSize) + length]
-        record += [HandshakeType.helloVerifyRequest, 0, 0, length]
-        record += [
-            UInt8(truncatingIfNeeded: messageSequence >> 8), UInt8(truncatingIfNeeded: messageSequence),
-        ]
-        record += [0, 0, 0, 0, 0, length]
-        return record + body
+        ClearRecord.appendFragment(
+            HandshakeType.helloVerifyRequest,
+            messageLength: body.count,
+            messageSequence: messageSequence,
+            at: 0,
+            body,
+            numbered: recordSequenceNumber,
+            version: 0xFF,
+            to: &record
+        )
+        return record
     }
 }

@@ -203,9 +203,9 @@ extension AttachedAssociation {
             index += 1
         }
         let own = "this side accepts \(mine.joined(separator: ", "))"
-        guard let hello else { return own }
+        guard let offer else { return own }
         // Neither secure renegotiation (RFC 5746) nor downgrade protection (RFC 7507) is a suite; they are signals.
-        let suites = hello.offer.cipherSuites.filter { $0 != 0x00FF && $0 != 0x5600 }
+        let suites = offer.cipherSuites.filter { $0 != 0x00FF && $0 != 0x5600 }
         let offered = suites.prefix(8).map { id -> String in
             let bytes = [UInt8(id >> 8), UInt8(truncatingIfNeeded: id)]
             let cipher = SSL_CIPHER_find(records.pointer, bytes)

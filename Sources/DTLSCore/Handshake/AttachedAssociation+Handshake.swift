@@ -4,7 +4,7 @@ import COpenSSL
 
 extension AttachedAssociation {
     func acceptHello(_ hello: DtlsClientHello) {
-        guard hello.offer.knowsExtendedMasterSecret || !context.configuration.requiresExtendedMasterSecret else {
+        guard offer?.knowsExtendedMasterSecret == true || !context.configuration.requiresExtendedMasterSecret else {
             // Before anything is computed. OpenSSL would go on, and an honest client would believe itself connected.
             let alert = DtlsAlert(level: .fatal, code: .handshakeFailure)
             sendInClear(alert)
@@ -61,7 +61,7 @@ extension AttachedAssociation {
             of: ssl,
             role: context.role,
             preSharedKeyIdentity: usedKey ? identityInUse : nil,
-            clientOffer: hello?.offer,
+            clientOffer: offer,
             connectionIDs: callbacks.negotiatedConnectionIDs
         )
         self.negotiated = negotiated
@@ -216,7 +216,7 @@ extension AttachedAssociation {
                     publicKeyFingerprint: callbacks.presentedKey
                         ?? callbacks.presentedCertificates.first?.publicKeyFingerprint,
                     verdicts: callbacks.verdicts,
-                    serverName: serverName ?? hello?.offer.serverName
+                    serverName: serverName ?? offer?.serverName
                 )
             )
         )

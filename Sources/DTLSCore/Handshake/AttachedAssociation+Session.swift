@@ -4,8 +4,8 @@ import COpenSSL
 
 extension AttachedAssociation {
     /// Whether the application has a say before OpenSSL sees the hello.
-    func asksBeforeHello(_ hello: DtlsClientHello) -> Bool {
-        context.settings.choosesIdentity || context.storesSessions && !hello.offer.sessionID.isEmpty
+    func asksBeforeHello(_ offer: DtlsClientOffer) -> Bool {
+        context.settings.choosesIdentity || context.storesSessions && !offer.sessionID.isEmpty
     }
 
     func answer(

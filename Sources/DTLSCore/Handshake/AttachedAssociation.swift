@@ -11,6 +11,8 @@ final class AttachedAssociation: AssociationLife {
     let bio: DatagramBIO
     let records: AttachedRecords
     let hello: DtlsClientHello?
+    /// What is in it, read once.
+    let offer: DtlsClientOffer?
     var lifecycle = Lifecycle()
     var filter: RecordFilter
     /// Of the handshake's messages in clear; nil when there is none, or in DTLS 1.3.
@@ -97,6 +99,7 @@ final class AttachedAssociation: AssociationLife {
     ) throws(DtlsError) {
         self.context = context
         self.hello = hello
+        offer = hello?.offer
         handshakeTimeout = context.configuration.handshakeTimeout
         callbacks = CallbackState(context: context)
         if context.offersConnectionIDs { callbacks.ownConnectionID = connectionID }
@@ -149,10 +152,10 @@ extension AttachedAssociation {
         guard lifecycle.start() else { return }
         statistics.handshakesStarted = 1
         handshakeDeadline = now + handshakeTimeout
-        if let hello {
-            if asksBeforeHello(hello) {
+        if let hello, let offer {
+            if asksBeforeHello(offer) {
                 question = .hello
-                events.append(.helloReceived(hello.offer))
+                events.append(.helloReceived(offer))
             } else {
                 acceptHello(hello)
             }

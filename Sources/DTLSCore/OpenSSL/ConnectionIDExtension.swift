@@ -13,7 +13,7 @@ enum ConnectionIDExtension {
         let places = UInt32(SSL_EXT_CLIENT_HELLO | SSL_EXT_TLS1_2_SERVER_HELLO)
         return SSL_CTX_add_custom_ext(
             context,
-            number,
+            UInt32(number),
             places,
             addConnectionID,
             freeConnectionID,
@@ -25,7 +25,7 @@ enum ConnectionIDExtension {
     }
 
     /// Its number in the IANA registry "TLS ExtensionType Values".
-    private static let number: UInt32 = 54
+    static let number: UInt16 = 54
 
     /// Lets the hellos of a context say that return routability checks are known, after ``install(on:role:)``: that is
     /// the order in which OpenSSL writes and reads them.
