@@ -11,7 +11,7 @@ final class Graduation {
     /// Payloads and alerts that were opened before it, oldest first.
     fileprivate(set) var opened: [(contentType: UInt8, content: [UInt8])] = []
     /// This side's last flight, if the peer may ask for it again, and the number of the next record in clear.
-    let flight: DatagramQueue?
+    private var flight: DatagramQueue?
     let nextClearNumber: UInt64
     let outbound: DatagramQueue
     let session: DtlsSession?
@@ -34,6 +34,9 @@ final class Graduation {
         self.maximumContent = maximumContent
     }
 
+    /// Hands over the last flight, once.
+    func takeFlight() -> DatagramQueue? { flight.take() }
+
     /// Hands over the keys, once.
     func takeRecords() -> DetachedRecords? { records.take() }
 }
@@ -54,10 +57,14 @@ extension AttachedAssociation {
         guard records.window.next > 0, !mayRepeatNonce else { return records.forget() }
         records.skip(to: bio.nextSealedNumber)
         let sentLastFlight = (context.role == .server) != negotiated.isResumed
-        let (flight, outbound) = bio.takeQueues()
+        var (flight, outbound) = bio.takeQueues()
+        if !sentLastFlight {
+            flight.removeAll()
+            context.queues.strip(&flight)
+        }
         graduation = Graduation(
             records,
-            flight: sentLastFlight && !flight.isEmpty ? flight : nil,
+            flight: flight.isEmpty ? nil : flight,
             nextClearNumber: (bio.highestSequenceNumber ?? 0) + 1,
             outbound: outbound,
             session: session,

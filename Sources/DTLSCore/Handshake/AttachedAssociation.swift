@@ -128,6 +128,7 @@ final class AttachedAssociation: AssociationLife {
             inboundVersion: leavesRecordsAlone || context.configuration.minimumVersion < .v1_2 ? nil : 0xFD
         )
         bio.firstSequenceNumber = hello?.recordSequenceNumber
+        bio.equip(from: context.queues)
         records = try AttachedRecords(try context.makeSSL(), bio: bio, callbacks: callbacks)
         if callbacks.ownConnectionID != nil {
             // It must not keep this object alive.
@@ -255,8 +256,10 @@ extension AttachedAssociation {
     /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.
     var nextDeadline: ContinuousClock.Instant? {
         guard lifecycle.isHandshaking else { return nil }
-        return [handshakeDeadline, retransmissionDeadline, question == nil ? alertDeadline : nil].compactMap { $0 }
-            .min()
+        var deadline = handshakeDeadline
+        if let other = retransmissionDeadline { deadline = deadline.map { Swift.min($0, other) } ?? other }
+        if question == nil, let other = alertDeadline { deadline = deadline.map { Swift.min($0, other) } ?? other }
+        return deadline
     }
 
     /// Whether the handshake is finished and the association has not ended.

@@ -246,6 +246,12 @@ final class DatagramBIO {
         }
     }
 
+    /// Takes memory that others have used before for what will be written.
+    func equip(from pool: QueuePool) {
+        pool.equip(&outbound)
+        pool.equip(&flight)
+    }
+
     /// Hands over the last flight and what has not been sent.
     func takeQueues() -> (flight: DatagramQueue, outbound: DatagramQueue) {
         defer {

@@ -55,7 +55,7 @@ final class DetachedAssociation: AssociationLife {
     convenience init?(_ graduation: Graduation, of attached: AttachedAssociation, now: ContinuousClock.Instant) {
         guard let records = graduation.takeRecords(), let negotiated = attached.negotiated else { return nil }
         var flight: FinalFlight?
-        if let datagrams = graduation.flight {
+        if var datagrams = graduation.takeFlight() {
             flight = FinalFlight(
                 datagrams,
                 openedBy: records,
@@ -63,6 +63,8 @@ final class DetachedAssociation: AssociationLife {
                 attempts: attached.context.configuration.retransmission.maximumAttempts,
                 now: now
             )
+            datagrams.removeAll()
+            attached.context.queues.strip(&datagrams)
         }
         self.init(
             context: attached.context,

@@ -35,14 +35,34 @@ final class FinalFlight {
     private(set) var attempts: Int
     let expiresAt: ContinuousClock.Instant
 
-    init(records: [Record], nextClearNumber: UInt64, attempts: Int, expiresAt: ContinuousClock.Instant) {
+    convenience init(records: [Record], nextClearNumber: UInt64, attempts: Int, expiresAt: ContinuousClock.Instant) {
         var packed: [UInt8] = []
         packed.reserveCapacity(records.reduce(0) { $0 + 4 + $1.content.count })
         for record in records {
-            packed += [record.contentType, record.isSealed ? 1 : 0]
-            packed += [UInt8(record.content.count >> 8), UInt8(truncatingIfNeeded: record.content.count)]
-            packed += record.content
+            Self.pack(record.contentType, isSealed: record.isSealed, record.content, into: &packed)
         }
+        self.init(
+            packed: packed,
+            nextClearNumber: nextClearNumber,
+            attempts: attempts,
+            expiresAt: expiresAt
+        )
+    }
+
+    private static func pack(
+        _ contentType: UInt8,
+        isSealed: Bool,
+        _ content: some Collection<UInt8>,
+        into packed: inout [UInt8]
+    ) {
+        packed.append(contentType)
+        packed.append(isSealed ? 1 : 0)
+        packed.append(UInt8(truncatingIfNeeded: content.count >> 8))
+        packed.append(UInt8(truncatingIfNeeded: content.count))
+        packed.append(contentsOf: content)
+    }
+
+    private init(packed: [UInt8], nextClearNumber: UInt64, attempts: Int, expiresAt: ContinuousClock.Instant) {
         self.packed = packed
         self.nextClearNumber = nextClearNumber
         self.attempts = attempts
@@ -57,27 +77,27 @@ final class FinalFlight {
         attempts: Int,
         now: ContinuousClock.Instant
     ) {
-        var records: [Record] = []
+        var packed: [UInt8] = []
+        // Without their headers they take less.
+        packed.reserveCapacity(datagrams.byteCount)
         let idLength = keys.connectionIDs.peer.count
-        for datagram in datagrams.all {
-            datagram.withUnsafeBytes { bytes in
-                var offset = 0
-                while let header = RecordHeader(bytes, at: offset, expectedIDLength: idLength) {
-                    let end = offset + header.size + header.length
-                    let record = UnsafeRawBufferPointer(rebasing: bytes[offset..<end])
-                    if header.epoch == 0 {
-                        let content = Array(record[header.size...])
-                        records.append(Record(contentType: header.contentType, isSealed: false, content: content))
-                    } else if let own = keys.openOwn(record, hasConnectionID: idLength > 0) {
-                        records.append(Record(contentType: own.contentType, isSealed: true, content: own.content))
-                    }
-                    offset = end
+        datagrams.visit { bytes in
+            var offset = 0
+            while let header = RecordHeader(bytes, at: offset, expectedIDLength: idLength) {
+                let end = offset + header.size + header.length
+                let record = UnsafeRawBufferPointer(rebasing: bytes[offset..<end])
+                if header.epoch == 0 {
+                    let content = UnsafeRawBufferPointer(rebasing: record[header.size...])
+                    Self.pack(header.contentType, isSealed: false, content, into: &packed)
+                } else if let own = keys.openOwn(record, hasConnectionID: idLength > 0) {
+                    Self.pack(own.contentType, isSealed: true, own.content, into: &packed)
                 }
+                offset = end
             }
         }
-        guard !records.isEmpty else { return nil }
+        guard !packed.isEmpty else { return nil }
         self.init(
-            records: records,
+            packed: packed,
             nextClearNumber: nextClearNumber,
             attempts: attempts,
             expiresAt: now + Self.lifetime

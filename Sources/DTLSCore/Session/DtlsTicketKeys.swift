@@ -109,6 +109,10 @@ public final class DtlsTicketKeys: Sendable {
 
 /// One secret: a name that tickets carry in clear, a key for AES-256-CBC and one for HMAC-SHA256 (RFC 5077 §4).
 struct TicketKey: Sendable {
+    // Fetched once and never changed; OpenSSL's algorithms may be used by any number of threads. Where OpenSSL is given
+    // its own constant it fetches for each ticket.
+    private nonisolated(unsafe) static let cipher = EVP_CIPHER_fetch(nil, "AES-256-CBC", nil)
+
     let name: [UInt8]
     private let secret: DtlsSecretBytes
 
@@ -135,7 +139,7 @@ struct TicketKey: Sendable {
             guard let start = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self) else { return false }
             let aes = start + DtlsTicketKeys.nameLength
             let hmac = aes + 32
-            return EVP_CipherInit_ex(cipher, EVP_aes_256_cbc(), nil, aes, vector, isEncrypting ? 1 : 0) == 1
+            return EVP_CipherInit_ex(cipher, Self.cipher, nil, aes, vector, isEncrypting ? 1 : 0) == 1
                 && COpenSSL_set_ticket_hmac(mac, hmac, 32) == 1
         }
     }
