@@ -11,30 +11,44 @@
 /// A pthread mutex rather than `Synchronization.Mutex`, because ThreadSanitizer does not see the happens-before of the
 /// latter's contended path on Linux and reports races where there are none; with this one its reports are true.
 ///
-/// `@unchecked Sendable`: `contents` are touched only while their mutex is held.
+/// `@unchecked Sendable`: the value is touched only while the mutex is held.
 package final class Lock<State: ~Copyable>: @unchecked Sendable {
-    @usableFromInline
-    package struct Contents: ~Copyable {
-        @usableFromInline var mutex = pthread_mutex_t()
-        @usableFromInline var state: State
+    // The mutex and behind it the value. On the heap, because a mutex must not move; and behind a pointer, because the
+    // run-time's check that nobody else has access costs as much as the lock, which sees to that. Not one struct of
+    // both: code that is not specialized would ask the run-time for its type at each use, which costs even more. Made
+    // in init, freed in deinit.
+    @usableFromInline let memory: UnsafeMutableRawPointer
 
-        init(_ state: consuming State) { self.state = state }
+    @usableFromInline var mutex: UnsafeMutablePointer<pthread_mutex_t> {
+        @inlinable get { memory.assumingMemoryBound(to: pthread_mutex_t.self) }
     }
 
-    // On the heap, because a mutex must not move; and behind a pointer, because the run-time's check that nobody else
-    // has access costs as much as the lock, which sees to that. Made in init, freed in deinit.
-    @usableFromInline let contents: UnsafeMutablePointer<Contents>
+    @usableFromInline var state: UnsafeMutablePointer<State> {
+        @inlinable get { (memory + Self.stateOffset).assumingMemoryBound(to: State.self) }
+    }
+
+    /// Where the value begins: the first place for its alignment behind the mutex.
+    @usableFromInline static var stateOffset: Int {
+        @inlinable get {
+            let mask = MemoryLayout<State>.alignment - 1
+            return (MemoryLayout<pthread_mutex_t>.size + mask) & ~mask
+        }
+    }
 
     package init(_ state: consuming sending State) {
-        contents = .allocate(capacity: 1)
-        contents.initialize(to: Contents(state))
-        pthread_mutex_init(&contents.pointee.mutex, nil)
+        memory = .allocate(
+            byteCount: Self.stateOffset + MemoryLayout<State>.size,
+            alignment: max(MemoryLayout<pthread_mutex_t>.alignment, MemoryLayout<State>.alignment)
+        )
+        memory.bindMemory(to: pthread_mutex_t.self, capacity: 1).initialize(to: pthread_mutex_t())
+        (memory + Self.stateOffset).bindMemory(to: State.self, capacity: 1).initialize(to: state)
+        pthread_mutex_init(mutex, nil)
     }
 
     deinit {
-        pthread_mutex_destroy(&contents.pointee.mutex)
-        contents.deinitialize(count: 1)
-        contents.deallocate()
+        pthread_mutex_destroy(mutex)
+        state.deinitialize(count: 1)
+        memory.deallocate()
     }
 
     /// Calls `body` with the value. Not to be nested on the same lock. What leaves the lock must be Sendable; what
@@ -43,8 +57,8 @@ package final class Lock<State: ~Copyable>: @unchecked Sendable {
     package func withLock<Result: Sendable & ~Copyable, Failure: Error>(
         _ body: (inout State) throws(Failure) -> Result
     ) throws(Failure) -> Result {
-        pthread_mutex_lock(&contents.pointee.mutex)
-        defer { pthread_mutex_unlock(&contents.pointee.mutex) }
-        return try body(&contents.pointee.state)
+        pthread_mutex_lock(mutex)
+        defer { pthread_mutex_unlock(mutex) }
+        return try body(&state.pointee)
     }
 }
