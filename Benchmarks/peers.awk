@@ -35,22 +35,32 @@ function short(value) {
     run = id == "idle" ? number("round") : number("seq")
     value = number(id == "idle" ? "kib_per_conn_10000" : "srv_cpu_us")
     if (value == "") next
+    if (!((id, run) in seen)) {
+        seen[id, run] = 1
+        runs[id] = runs[id] " " run
+    }
     cost[id, peer, run] = value
     if (peer == "b") all[id] = all[id] " " value
-    if (run > last) last = run
     if (number("round") > rounds) rounds = number("round")
 }
 
-function ratio(id, peer,    list, run) {
-    for (run = 0; run <= last; run++)
+function ratio(id, peer,    list, each, count, run, i) {
+    count = split(runs[id], each, " ")
+    for (i = 1; i <= count; i++) {
+        run = each[i]
         if ((id, peer, run) in cost && (id, "b", run) in cost && cost[id, "b", run] > 0)
             list = list " " cost[id, peer, run] / cost[id, "b", run]
+    }
     return median(list)
+}
+
+function grouped(digits) {
+    return length(digits) > 3 ? substr(digits, 1, length(digits) - 3) "," substr(digits, length(digits) - 2) : digits
 }
 
 function title(id) {
     if (id == "idle") return "idle peer, memory (10,000 peers)"
-    if (id == "many-1000") return "1,000 peers, echo of 64 bytes"
+    if (id ~ /^many-/) return grouped(substr(id, 6)) " peers, echo of 64 bytes"
     if (id == "rtt-1cpu") return "one peer, echo of 64 bytes"
     if (id ~ /^sink-/) return "one way, " substr(id, 6) " bytes"
     if (id == "hs-psk-32") return "handshake, pre-shared key"
