@@ -3,13 +3,16 @@ import DTLS
 import Glibc
 
 @main
-struct IdleMemory: AsyncParsableCommand {
-    static let configuration = CommandConfiguration(
-        commandName: "idle-memory",
-        abstract: "Measures the bytes that an idle connection takes in a server's process.",
-        subcommands: [Measure.self, Serve.self],
-        defaultSubcommand: Measure.self
-    )
+enum IdleMemory {
+    static func main() async {
+        let arguments = CommandLine.arguments.dropFirst()
+        // Not a subcommand, so that --help has the options of who measures.
+        if arguments.first == Serve.word {
+            await Serve.main(Array(arguments.dropFirst()))
+        } else {
+            Measure.main(Array(arguments))
+        }
+    }
 }
 
 /// What the server is to be like.
@@ -25,7 +28,13 @@ struct ServerOptions: ParsableArguments {
     @Flag(help: "Say how many blocks of which size the allocator has given out for a connection.")
     var census = false
 
-    @Option(help: ArgumentHelp("How long the connections have been idle when they are counted.", valueName: "seconds"))
+    @Option(
+        help: ArgumentHelp(
+            "How long the connections have been idle when they are counted. It is waited for twice for each line. From 240 "
+                + "seconds on nothing of the handshake is left.",
+            valueName: "seconds"
+        )
+    )
     var idle = 3.0
 
     /// The same options as arguments.
@@ -80,10 +89,10 @@ extension DtlsPreSharedKey {
 }
 
 /// Prints a line at once, also where standard output is a pipe.
-func printLine(_ text: String) {
+func printLine(_ text: String, to descriptor: Int32 = STDOUT_FILENO) {
     var bytes = Array("\(text)\n".utf8)[...]
     while !bytes.isEmpty {
-        let count = bytes.withUnsafeBytes { write(STDOUT_FILENO, $0.baseAddress, $0.count) }
+        let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
         guard count > 0 else { return }
         bytes = bytes.dropFirst(count)
     }

@@ -1,9 +1,15 @@
 import ArgumentParser
 import CMemory
+import Glibc
 
 struct Measure: ParsableCommand {
     static let configuration = CommandConfiguration(
-        abstract: "Makes connections to a server in a process of its own, and says what they take there."
+        commandName: "idle-memory",
+        abstract: "Measures the bytes that an idle connection takes in a server's process.",
+        discussion: """
+            Makes connections to a server in a process of its own, and says what they take there. Standard error tells \
+            what is being waited for.
+            """
     )
 
     @Argument(help: "How many connections. Several numbers are measured one after the other.")
@@ -44,10 +50,14 @@ struct Measure: ParsableCommand {
         )
         defer { server.end() }
         var clients = try Clients(suite: options.suite, connectionIDs: !withoutConnectionIDs, port: server.port)
-        try clients.connect(Self.warmUp)
-        let before = try server.memory(with: Self.warmUp)
-        try clients.connect(count)
-        let after = try server.memory(with: Self.warmUp + count)
+        func reading(with connections: Int, after more: Int) throws -> MemoryReading {
+            printLine("\(layer): making \(more) connections", to: STDERR_FILENO)
+            try clients.connect(more)
+            printLine("\(layer): waiting until they have been idle for \(options.idle) s", to: STDERR_FILENO)
+            return try server.memory(with: connections)
+        }
+        let before = try reading(with: Self.warmUp, after: Self.warmUp)
+        let after = try reading(with: Self.warmUp + count, after: count)
         func each(_ value: KeyPath<MemoryReading, Int>) -> Int {
             (after[keyPath: value] - before[keyPath: value]) / count
         }

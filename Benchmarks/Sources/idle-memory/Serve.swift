@@ -8,9 +8,12 @@ import Synchronization
 /// The server's process. It is told on standard input how many connections there are now, answers with what its memory
 /// comes to then, and ends with the input.
 struct Serve: AsyncParsableCommand {
+    /// What this program's first argument is then.
+    static let word = "serve"
+
     static let configuration = CommandConfiguration(
-        abstract: "What measure starts as a process of its own.",
-        shouldDisplay: false
+        commandName: "idle-memory \(word)",
+        abstract: "What idle-memory starts as a process of its own."
     )
 
     @Option
@@ -25,7 +28,7 @@ struct Serve: AsyncParsableCommand {
         printLine("port \(server.localAddress.port)")
         let service = EchoService(hasReaders: options.readers)
         Task { await service.run(server) }
-        while let line = await nextLine() {
+        for await line in inputLines() {
             guard let count = Int(line) else { throw Failure("no number: \(line)") }
             // The client has its echo a moment before it is counted here.
             let limit = ContinuousClock.now + .seconds(30)
@@ -40,8 +43,6 @@ struct Serve: AsyncParsableCommand {
             }
             MemoryReading.now(withCensus: options.census).write()
         }
-        // Without closing anything: a profiler sees it all then.
-        Glibc.exit(0)
     }
 
     private func context() throws -> DtlsServerContext {
@@ -60,11 +61,16 @@ struct Serve: AsyncParsableCommand {
         return limits
     }
 
-    /// Reads a line on a thread that may be blocked.
-    private func nextLine() async -> String? {
-        await withCheckedContinuation { continuation in
-            DispatchQueue.global().async { continuation.resume(returning: readLine()) }
+    /// The lines of standard input, read on a thread that may be blocked. Their end is the end of the process, whatever
+    /// it waits for: also where who started it was killed.
+    private func inputLines() -> AsyncStream<String> {
+        let (lines, continuation) = AsyncStream.makeStream(of: String.self)
+        DispatchQueue.global().async {
+            while let line = readLine() { continuation.yield(line) }
+            // Without closing anything: a profiler sees it all then.
+            Glibc.exit(0)
         }
+        return lines
     }
 }
 

@@ -20,7 +20,7 @@ final class ServerProcess {
         posix_spawn_file_actions_adddup2(&actions, output[1], STDOUT_FILENO)
         guard let program = realpath("/proc/self/exe", nil) else { throw Failure("this program is not to be found") }
         defer { free(program) }
-        let words = wrapper + [String(cString: program), "serve"] + arguments
+        let words = wrapper + [String(cString: program), Serve.word] + arguments
         var pointers = words.map { strdup($0) } + [nil]
         defer { for pointer in pointers { free(pointer) } }
         var process: pid_t = 0
