@@ -83,7 +83,7 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// Counts by ``DtlsDropReason``.
-public struct DtlsDrops: Sendable, Hashable {
+public struct DtlsDrops: Sendable, Hashable, CustomStringConvertible {
     // One place for each reason; empty until something is counted, so that quiet associations have no array.
     private var counts: [Int] = []
 
@@ -108,6 +108,13 @@ public struct DtlsDrops: Sendable, Hashable {
     /// The reasons that there were, with their counts.
     public var nonZero: [(reason: DtlsDropReason, count: Int)] {
         DtlsDropReason.allCases.compactMap { self[$0] > 0 ? ($0, self[$0]) : nil }
+    }
+
+    /// The reasons that there were, with their counts, such as `unknownPeer: 1, unopenedRecord: 2`; `none` when nothing
+    /// was dropped.
+    public var description: String {
+        let counts = nonZero.map { "\($0.reason): \($0.count)" }
+        return counts.isEmpty ? "none" : counts.joined(separator: ", ")
     }
 
     /// Adds the counts of `other`.
