@@ -336,6 +336,7 @@ struct DtlsClientCommand: ExampleCommand {
             switch outcome.end {
             case .timeout: "within \(timeout ?? 10) seconds of the last message"
             case .connectionClosed: "before the server closed the connection"
+            case .interrupted: "before this program was told to end"
             }
         let remark = "\(outcome.received) of \(counted(wanted, "reply", plural: "replies")) came \(end)"
         guard wantedReplies == nil else { throw ExampleFailure(remark) }

@@ -10,6 +10,8 @@ struct Exchange {
         enum End {
             case timeout
             case connectionClosed
+            /// This side has closed the connection before all replies were there.
+            case interrupted
         }
 
         let end: End
@@ -47,7 +49,7 @@ struct Exchange {
                 break
             }
         }
-        return try progress.outcome()
+        return try progress.outcome(isInterrupted: connection.closeReason == .closedLocally)
     }
 
     /// Sends everything; then gives the replies their time and closes the connection, which ends the reading.
@@ -184,12 +186,13 @@ private final class Progress: Sendable {
         state.withLock { $0.failure = error }
     }
 
-    func outcome() throws -> Exchange.Outcome {
+    func outcome(isInterrupted: Bool) throws -> Exchange.Outcome {
         try state.withLock { state in
             if let failure = state.failure {
                 throw failure
             }
-            let end = state.isLate ? Exchange.Outcome.End.timeout : .connectionClosed
+            let end: Exchange.Outcome.End =
+                state.isLate ? .timeout : isInterrupted ? .interrupted : .connectionClosed
             return Exchange.Outcome(end: end, sent: state.sent, received: state.received)
         }
     }

@@ -169,6 +169,22 @@ final class ExampleProgramTests: XCTestCase {
         }
     }
 
+    /// Who closes the connection is the client then, not the server.
+    func testClientThatIsTerminatedBeforeItsReplies() async throws {
+        try await withDeadline { peers in
+            let key = Peers.openSSLKey(cipher: "PSK-AES128-GCM-SHA256")
+            let (server, address) = try await peers.openSSLServer(["-nocert", "-listen"] + key)
+            let client = try peers.startClient(address, Self.psk)
+            try client.write("no reply to this\n")
+            try await server.wait(for: "no reply to this")
+            client.send(signal: SIGTERM)
+            let status = try await client.waitForExit()
+            XCTAssertEqual(status, 143, client.description)
+            let remark = "dtls-client: 0 of 1 reply came before this program was told to end\n"
+            XCTAssertEqual(client.output.standardErrorText, remark)
+        }
+    }
+
     func testClientAndCoAP() async throws {
         try await withDeadline { peers in
             let (_, address) = try await peers.coapServer(.openSSL, ["-k", InteropKey.text])
