@@ -37,12 +37,12 @@ struct DtlsEchoServer: ExampleCommand {
 
             The first line on standard output is "listening on ADDRESS". Then comes a line for each connection that \
             opens, one when its client has moved to another address, one when it closes, and one for each handshake that \
-            failed, with the reason. SIGINT and SIGTERM close every connection properly and end the server with \
-            status 0. Status 64 means wrong usage, 1 any other failure.
+            failed, with the reason. SIGINT closes every connection properly and ends the server with status 0; so does \
+            SIGTERM without --state. Status 64 means wrong usage, 1 any other failure.
 
             A server with --state can be restarted without its clients noticing: SIGTERM puts the connections into the \
             file, sealed under the key in FILE.key, and the next server on that port with the same FILE goes on with \
-            them. It has five minutes to start.
+            them. It has five minutes to start. SIGTERM ends the server with status 0, too.
 
               dtls-echo-server --psk sensor-1:secret --state connections
 
