@@ -18,10 +18,12 @@ public enum DtlsConnectionState: Sendable, Hashable {
 /// }
 /// ```
 ///
-/// The sequence ends after the peer's close_notify, after ``close()``, and when the peer has started anew; it throws
-/// the ``DtlsError`` with which the association failed. Several tasks may iterate: each datagram goes to one of them.
-/// As many datagrams as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a reader; what comes beyond is
-/// dropped and counted in ``statistics``, as UDP would.
+/// The sequence ends when the connection does, and ``closeReason`` says why: the peer's close_notify, ``close()``, a
+/// peer that has started anew, a server that has handed it over, needed its place for another peer, or found it idle
+/// for too long. It throws the ``DtlsError`` with which the association failed. Several tasks may iterate: each
+/// datagram goes to one of them. As many datagrams as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a
+/// reader; what comes beyond is dropped and counted in ``statistics``, as UDP would.
+/// ``handleDatagrams(with:closed:)`` needs no task.
 ///
 /// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
 public final class DtlsConnection: Sendable {
@@ -48,9 +50,10 @@ public final class DtlsConnection: Sendable {
 
     /// The address at which the peer is, as far as the newest authentic datagram shows.
     ///
-    /// It changes only where the handshake has negotiated a Connection ID for this side
-    /// (``DtlsNegotiated/connectionIDs``): then the peer may go to another address or port, and datagrams follow it.
-    /// See ``peerAddress(otherThan:)``.
+    /// It changes where the handshake has negotiated a Connection ID for this side
+    /// (``DtlsNegotiated/connectionIDs``), and on servers that find peers without one by their keys
+    /// (``DtlsServerLimits/movedPeerTrials``): then the peer may go to another address or port, and datagrams follow
+    /// it. See ``peerAddress(otherThan:)``.
     public var peerAddress: DtlsAddress { association.peer }
 
     /// Waits until the peer is at another address than `address`, and returns it; `nil` at the end of the connection,

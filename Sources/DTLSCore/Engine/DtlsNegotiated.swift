@@ -50,8 +50,8 @@ public struct DtlsNegotiated: Sendable {
     /// a hand-over.
     public var clientOffer: DtlsClientOffer? { storage.clientOffer }
 
-    /// The Connection IDs (RFC 9146), or `nil` where none were negotiated: the peer does not know them, or one side
-    /// does not want them.
+    /// The Connection IDs (RFC 9146), or `nil` where none were negotiated: the peer does not know them, one side does
+    /// not want them, or both take part and neither wants an ID of its own.
     public var connectionIDs: DtlsNegotiatedConnectionIDs? { storage.connectionIDs }
 
     /// Whether an earlier session was resumed.
