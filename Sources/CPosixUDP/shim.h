@@ -36,6 +36,8 @@ static const int CPosixUDP_IPV6_RECVERR = 25;
 static const int CPosixUDP_IP_UNICAST_IF = 50;
 static const int CPosixUDP_IPV6_UNICAST_IF = 76;
 static const int CPosixUDP_SO_BINDTODEVICE = SO_BINDTODEVICE;
+static const int CPosixUDP_UDP_SEGMENT = 103;
+static const int CPosixUDP_UDP_GRO = 104;
 #elif defined(__APPLE__)
 static const int CPosixUDP_IP_RECVPKTINFO = IP_RECVPKTINFO;
 static const int CPosixUDP_IPV6_RECVPKTINFO = IPV6_RECVPKTINFO;
@@ -109,28 +111,30 @@ static inline void CPosixUDP_readLocal(struct msghdr *message, CPosixUDP_Local *
     if (local->isKnown && isMapped && (bytes[4] >= 224 || bytes[4] == 0)) local->isKnown = 0;
 }
 
-/// recvmsg(2) of one datagram. `source` has room for a sockaddr_in6. `messageFlags` gets what the kernel says of it
-/// (MSG_TRUNC).
-static inline ssize_t CPosixUDP_receive(
-    int descriptor, void *buffer, size_t size, int flags,
-    void *source, uint32_t *sourceLength, CPosixUDP_Local *local, int *messageFlags
-) {
-    struct iovec vector = {.iov_base = buffer, .iov_len = size};
-    CPosixUDP_Control control;
-    struct msghdr message;
-    memset(&message, 0, sizeof(message));
-    message.msg_name = source;
-    message.msg_namelen = sizeof(struct sockaddr_in6);
-    message.msg_iov = &vector;
-    message.msg_iovlen = 1;
-    message.msg_control = &control;
-    message.msg_controllen = sizeof(control);
-    ssize_t count = recvmsg(descriptor, &message, flags);
-    if (count < 0) return -1;
-    *sourceLength = message.msg_namelen;
-    *messageFlags = message.msg_flags;
-    CPosixUDP_readLocal(&message, local);
-    return count;
+/// Appends the local address to a message's control data, of which `used` bytes are in use. Answers how many are then.
+static inline size_t CPosixUDP_writeLocal(char *control, size_t used, int isIPv4, const CPosixUDP_Local *local) {
+    struct cmsghdr *item = (struct cmsghdr *)(control + used);
+    if (isIPv4) {
+        struct in_pktinfo info;
+        memset(&info, 0, sizeof(info));
+        memcpy(&info.ipi_spec_dst, (const uint8_t *)&local->low + 4, 4);
+        info.ipi_ifindex = local->interface;
+        item->cmsg_level = IPPROTO_IP;
+        item->cmsg_type = IP_PKTINFO;
+        item->cmsg_len = CMSG_LEN(sizeof(info));
+        memcpy(CMSG_DATA(item), &info, sizeof(info));
+        return used + CMSG_SPACE(sizeof(info));
+    }
+    struct CPosixUDP_in6_pktinfo info;
+    memset(&info, 0, sizeof(info));
+    memcpy(&info.ipi6_addr, &local->high, 8);
+    memcpy((uint8_t *)&info.ipi6_addr + 8, &local->low, 8);
+    info.ipi6_ifindex = local->interface;
+    item->cmsg_level = IPPROTO_IPV6;
+    item->cmsg_type = IPV6_PKTINFO;
+    item->cmsg_len = CMSG_LEN(sizeof(info));
+    memcpy(CMSG_DATA(item), &info, sizeof(info));
+    return used + CMSG_SPACE(sizeof(info));
 }
 
 /// sendmsg(2) of one datagram. A null `peer` is for connected sockets; `local` leaves the choice to the system when it
@@ -151,27 +155,7 @@ static inline ssize_t CPosixUDP_send(
         memset(&control, 0, sizeof(control));
         message.msg_control = &control;
         int isIPv4 = ((const struct sockaddr *)peer)->sa_family == AF_INET;
-        control.header.cmsg_level = isIPv4 ? IPPROTO_IP : IPPROTO_IPV6;
-        if (isIPv4) {
-            struct in_pktinfo info;
-            memset(&info, 0, sizeof(info));
-            memcpy(&info.ipi_spec_dst, (const uint8_t *)&local->low + 4, 4);
-            info.ipi_ifindex = local->interface;
-            control.header.cmsg_type = IP_PKTINFO;
-            control.header.cmsg_len = CMSG_LEN(sizeof(info));
-            memcpy(CMSG_DATA(&control.header), &info, sizeof(info));
-            message.msg_controllen = CMSG_SPACE(sizeof(info));
-        } else {
-            struct CPosixUDP_in6_pktinfo info;
-            memset(&info, 0, sizeof(info));
-            memcpy(&info.ipi6_addr, &local->high, 8);
-            memcpy((uint8_t *)&info.ipi6_addr + 8, &local->low, 8);
-            info.ipi6_ifindex = local->interface;
-            control.header.cmsg_type = IPV6_PKTINFO;
-            control.header.cmsg_len = CMSG_LEN(sizeof(info));
-            memcpy(CMSG_DATA(&control.header), &info, sizeof(info));
-            message.msg_controllen = CMSG_SPACE(sizeof(info));
-        }
+        message.msg_controllen = CPosixUDP_writeLocal(control.bytes, 0, isIPv4, local);
     }
     return sendmsg(descriptor, &message, flags);
 }

@@ -27,7 +27,7 @@ final class ClientEndpoint: AssociationOwner {
 
     init(socket: UDPSocket, queue: DtlsQueueLimits, logger: Logger?) {
         self.queue = queue
-        let loop = SocketLoop(socket: socket, label: "swift-dtls.client")
+        let loop = SocketLoop(socket: socket, label: "swift-dtls.client", appetite: .client)
         currentLoop = Lock(loop)
         self.logger = logger
         loop.start(self)
@@ -39,7 +39,7 @@ final class ClientEndpoint: AssociationOwner {
     /// Goes on with another socket. What is on its way to the former one is lost.
     func rebind(_ socket: UDPSocket) async throws(DtlsError) {
         if let error = state.withLock({ $0.closeError }) { throw error }
-        let loop = SocketLoop(socket: socket, label: "swift-dtls.client")
+        let loop = SocketLoop(socket: socket, label: "swift-dtls.client", appetite: .client)
         await self.loop.stopReading()
         let former = currentLoop.withLock { current in
             defer { current = loop }
@@ -148,7 +148,7 @@ final class ClientEndpoint: AssociationOwner {
     /// The sums over everything, and what there is now.
     var statistics: DtlsStatistics {
         let (counters, associations) = state.withLock { ($0.counters, Array($0.associations.values)) }
-        return counters.statistics(associations, backlogHighWater: loop.socket.counters.mostQueued)
+        return counters.statistics(associations, loop.socket.counters)
     }
 
     private static let repeatedID = DtlsError(

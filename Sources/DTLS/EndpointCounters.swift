@@ -39,10 +39,13 @@ struct EndpointCounters: Sendable {
     }
 
     /// The whole, with the associations that live.
-    func statistics(_ live: [Association], backlogHighWater: Int) -> DtlsStatistics {
+    func statistics(_ live: [Association], _ socket: UDPSocket.Counters) -> DtlsStatistics {
         var whole = sums
         for association in live { whole.add(association.statistics.withoutReceived) }
-        whole.mostQueuedDatagrams = backlogHighWater
+        whole.mostQueuedDatagrams = socket.mostQueued
+        // Whose sender had gone on.
+        whole.sendFailures += Int(socket.gatheredFailed)
+        whole.drops[.sendQueueFull] += Int(socket.gatheredDropped)
         return whole
     }
 }

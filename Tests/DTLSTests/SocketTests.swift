@@ -588,21 +588,17 @@ private func failure(
 }
 
 extension UDPSocket {
-    fileprivate func send(_ bytes: [UInt8], to address: DtlsAddress) -> SendResult {
-        bytes.withUnsafeBytes { send($0, to: address) }
-    }
-
     fileprivate func send(_ length: Int, to receiver: UDPSocket) -> SendResult {
         send([UInt8](repeating: 7, count: length), to: receiver.localAddress)
     }
 
-    fileprivate func receiveNow(bufferSize: Int = 65_536) -> ReceiveResult {
+    fileprivate func receiveNow(bufferSize: Int = 65_536) -> Received {
         var buffer = [UInt8](repeating: 0, count: bufferSize)
         return buffer.withUnsafeMutableBytes { receive(into: $0) }
     }
 
     /// Waits until there is something to receive, at most five seconds, and receives it.
-    fileprivate func receiveSoon(bufferSize: Int = 65_536) throws -> ReceiveResult {
+    fileprivate func receiveSoon(bufferSize: Int = 65_536) throws -> Received {
         XCTAssertTrue(isReadable(within: 5000), "nothing came")
         return receiveNow(bufferSize: bufferSize)
     }

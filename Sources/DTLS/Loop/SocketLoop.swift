@@ -24,14 +24,20 @@ protocol SocketLoopHandler: AnyObject, Sendable {
 
 /// A serial queue with one socket: reads, timers, and writes that had to wait.
 ///
-/// `@unchecked Sendable`: `sources`, `scheduler`, `buffer` and `handler` are touched on `queue` alone; the rest is
+/// What is sent on the queue while it is awake leaves together at the end of the wake-up.
+///
+/// `@unchecked Sendable`: `sources`, `scheduler`, `batch` and `handler` are touched on `queue` alone; the rest is
 /// constant or locks itself.
 final class SocketLoop: @unchecked Sendable {
-    /// How many datagrams one wake-up reads, so that timers and waiting writes get their turn in a flood.
-    static let datagramsPerWakeup = 64
+    /// How many datagrams one wake-up handles, so that timers and waiting writes get their turn in a flood.
+    static let datagramsPerWakeup = 128
 
-    /// No UDP payload is larger.
-    static let bufferSize = 65_536
+    /// How many messages one read takes. Each may be of many datagrams, and has a buffer as large; memory that is not
+    /// written to costs nothing, but a machine may have thousands of clients.
+    enum Appetite: Int {
+        case server = 32
+        case client = 8
+    }
 
     let socket: UDPSocket
     let queue: DispatchQueue
@@ -43,7 +49,9 @@ final class SocketLoop: @unchecked Sendable {
     private var liveSources = 0
     private var isShutDown = false
     private var scheduler = DeadlineScheduler<Association>()
-    private let buffer: UnsafeMutableRawBufferPointer
+    private let batch: DatagramBatch
+    /// Whether a block is on its way that handles the rest of the batch.
+    private var isContinuing = false
     /// Where a datagram's payload is opened to, and lent from; for what runs on the loop's queue.
     let plaintext: UnsafeMutableRawBufferPointer
     private let room = Lock(Waiters<Bool>())
@@ -54,15 +62,18 @@ final class SocketLoop: @unchecked Sendable {
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
-    init(socket: UDPSocket, label: String) {
+    init(socket: UDPSocket, label: String, appetite: Appetite = .server) {
         self.socket = socket
         queue = DispatchQueue(label: label)
-        buffer = .allocate(byteCount: Self.bufferSize, alignment: 16)
-        plaintext = .allocate(byteCount: Self.bufferSize, alignment: 16)
+        batch = DatagramBatch(
+            capacity: appetite.rawValue,
+            localPort: socket.localAddress.port,
+            readsMany: socket.offload.receivesMany
+        )
+        plaintext = .allocate(byteCount: DatagramBatch.bufferSize, alignment: 16)
     }
 
     deinit {
-        buffer.deallocate()
         plaintext.deallocate()
     }
 
@@ -77,22 +88,22 @@ final class SocketLoop: @unchecked Sendable {
 
     private func startSources() {
         let reader = DispatchSource.makeReadSource(fileDescriptor: socket.readiness, queue: queue)
-        reader.setEventHandler { [unowned self] in self.readDatagrams() }
+        reader.setEventHandler { [unowned self] in self.wakeUp { self.readDatagrams() } }
         self.reader = reader
         keep(reader)
 
         let timer = DispatchSource.makeTimerSource(queue: queue)
-        timer.setEventHandler { [unowned self] in self.timerFired() }
+        timer.setEventHandler { [unowned self] in self.wakeUp { self.timerFired() } }
         self.timer = timer
         keep(timer)
 
         socket.setBacklogHandler { [weak self] in
             guard let self else { return }
-            self.queue.async { self.startWriting() }
+            self.queue.async { self.wakeUp { self.startWriting() } }
         }
         socket.setErrorHandler { [weak self] in
             guard let self else { return }
-            self.queue.async { self.readNetworkErrors(now: .now) }
+            self.queue.async { self.wakeUp { self.readNetworkErrors(now: .now) } }
         }
     }
 
@@ -106,7 +117,26 @@ final class SocketLoop: @unchecked Sendable {
 
     /// Calls `body` on the queue, behind what is there. From any thread.
     func perform(_ body: @escaping @Sendable () -> Void) {
-        queue.async { body() }
+        queue.async { self.wakeUp { body() } }
+    }
+
+    // MARK: Wake-ups
+
+    /// Does what the queue was woken for.
+    private func wakeUp(_ body: () -> Void) {
+        socket.beginGathering()
+        body()
+        finishWakeUp()
+        socket.endGathering()
+    }
+
+    /// Whether the caller is on the queue's thread, in the middle of a wake-up.
+    var isInWakeUp: Bool { socket.isGathering }
+
+    /// Ends a wake-up, or the part of one that a batch was: what has been sent during it leaves now. Whatever else is to
+    /// be done at the end has its place before that.
+    private func finishWakeUp() {
+        socket.sendGathered()
     }
 
     // MARK: Reading
@@ -115,6 +145,7 @@ final class SocketLoop: @unchecked Sendable {
     func stopReading() async {
         await withCheckedContinuation { continuation in
             queue.async {
+                self.wakeUp { self.handleBatch(atMost: .max, now: .now) }
                 self.reader?.cancel()
                 self.reader = nil
                 continuation.resume()
@@ -125,23 +156,23 @@ final class SocketLoop: @unchecked Sendable {
     private func readDatagrams() {
         guard let handler, reader != nil else { return }
         let now = ContinuousClock.now
-        for index in 0..<Self.datagramsPerWakeup {
-            switch socket.receive(into: buffer) {
-            case .datagram(let count, let source, let local):
-                handler.receive(
-                    UnsafeRawBufferPointer(rebasing: buffer[..<count]),
-                    from: source,
-                    to: local,
-                    on: self,
-                    now: now
-                )
-                if isShutDown { return }
+        var room = Self.datagramsPerWakeup - handleBatch(atMost: Self.datagramsPerWakeup, now: now)
+        var isFirst = true
+        while room > 0, !isShutDown {
+            defer { isFirst = false }
+            switch socket.receive(into: batch) {
+            case .datagrams:
+                room -= handleBatch(atMost: room, now: now)
+                // Before the socket is looked at again: a peer nearby may answer at once, and to be woken for that costs
+                // more than to look, as it does for what has come meanwhile.
+                finishWakeUp()
             case .retry:
                 // Perhaps for an error, of which the queue says more. Read, it does not wake the loop again.
                 readNetworkErrors(now: now)
+                room -= 1
             case .wouldBlock:
                 // Woken for nothing but an error, which a send elsewhere may have taken the notice of.
-                if index == 0 { readNetworkErrors(now: now) }
+                if isFirst { readNetworkErrors(now: now) }
                 return
             case .failed(let code):
                 let message = "the socket cannot be read: \(SystemCall.description(of: code))"
@@ -151,6 +182,29 @@ final class SocketLoop: @unchecked Sendable {
                 )
                 return
             }
+        }
+        continueLater()
+    }
+
+    /// Hands on what was read. Returns how many datagrams that were.
+    @discardableResult
+    private func handleBatch(atMost limit: Int, now: ContinuousClock.Instant) -> Int {
+        guard let handler else { return 0 }
+        var count = 0
+        while count < limit, !isShutDown, let datagram = batch.next() {
+            handler.receive(datagram, from: batch.source, to: batch.local, on: self, now: now)
+            count += 1
+        }
+        return count
+    }
+
+    /// Has the rest of a batch handled when all others had their turn: nothing in the socket may wake the loop for it.
+    private func continueLater() {
+        guard !batch.isEmpty, !isContinuing, !isShutDown else { return }
+        isContinuing = true
+        queue.async {
+            self.isContinuing = false
+            if !self.batch.isEmpty { self.wakeUp { self.readDatagrams() } }
         }
     }
 
@@ -164,14 +218,16 @@ final class SocketLoop: @unchecked Sendable {
     private func startWriting() {
         guard writer == nil, !isShutDown, !socket.flushBacklog() else { return roomAppeared() }
         let writer = DispatchSource.makeWriteSource(fileDescriptor: socket.descriptor, queue: queue)
-        writer.setEventHandler { [unowned self] in
-            guard self.socket.flushBacklog() else { return }
-            self.writer?.cancel()
-            self.writer = nil
-            self.roomAppeared()
-        }
+        writer.setEventHandler { [unowned self] in self.wakeUp { self.write() } }
         self.writer = writer
         keep(writer)
+    }
+
+    private func write() {
+        guard socket.flushBacklog() else { return }
+        writer?.cancel()
+        writer = nil
+        roomAppeared()
     }
 
     private func roomAppeared() {

@@ -101,7 +101,7 @@ final class ServerEndpoint: AssociationOwner {
     /// The sums over everything, and what there is now.
     var statistics: DtlsStatistics {
         let (counters, associations) = state.withLock { ($0.counters, $0.table.all) }
-        return counters.statistics(associations, backlogHighWater: loop.socket.counters.mostQueued)
+        return counters.statistics(associations, loop.socket.counters)
     }
 
     /// Lets nobody new in, and waits until everyone has gone. Returns `false` when the task was cancelled before.

@@ -5,7 +5,8 @@ import DTLSCore
 /// The defaults suit most programs. Options apply to sockets that the library opens itself. On a descriptor that you
 /// bring along the library sets only what it needs to know of datagrams, and takes it back when it gives the descriptor
 /// back: the address that they were sent to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`) and, on Linux, which peer cannot be
-/// reached (`IP_RECVERR`, `IPV6_RECVERR`).
+/// reached (`IP_RECVERR`, `IPV6_RECVERR`). There it has the kernel put together, too, what one peer sends in a row
+/// (`UDP_GRO`).
 public struct DtlsSocketOptions: Sendable {
     /// Sets `SO_REUSEADDR`. Default: false.
     ///

@@ -74,6 +74,7 @@ enum SystemCall {
     static let ipv6Level = Int32(IPPROTO_IPV6)
     static let dontWait = Int32(MSG_DONTWAIT)
     static let messageTooLarge = EMSGSIZE
+    static let notThere = ENOSYS
     static let truncated = Int32(MSG_TRUNC)
 
     /// The flags of every send: never wait, never raise SIGPIPE.

@@ -32,6 +32,7 @@ extension UDPSocket {
     static func bind(
         _ address: DtlsAddress,
         options: DtlsSocketOptions = DtlsSocketOptions(),
+        offload: Offload = Offload(),
         systemSend: SystemSend? = nil
     ) throws(DtlsError) -> UDPSocket {
         try options.validate()
@@ -39,7 +40,12 @@ extension UDPSocket {
         let descriptor = try open(family)
         try apply(options, to: descriptor.value, family: family, servesBoth: address.isWildcard)
         try bind(descriptor.value, to: address, family: family)
-        let socket = try UDPSocket(bound: descriptor.value, ownsDescriptor: true, systemSend: systemSend)
+        let socket = try UDPSocket(
+            bound: descriptor.value,
+            ownsDescriptor: true,
+            systemSend: systemSend,
+            offload: offload
+        )
         descriptor.release()
         return socket
     }
@@ -48,7 +54,11 @@ extension UDPSocket {
     ///
     /// Its file status flags stay as they are; the options that ``startReports(_:_:isWildcard:)`` sets are taken back
     /// when the socket is closed. When this throws, the descriptor is still the caller's to close.
-    static func adopt(descriptor: Int32, takesOwnership: Bool) throws(DtlsError) -> UDPSocket {
+    static func adopt(
+        descriptor: Int32,
+        takesOwnership: Bool,
+        offload: Offload = Offload()
+    ) throws(DtlsError) -> UDPSocket {
         let type = SystemCall.option(descriptor, SOL_SOCKET, SO_TYPE)
         if case .failed(let error) = type {
             throw DtlsError(
@@ -71,10 +81,15 @@ extension UDPSocket {
         if name.address.port == 0 {
             try bind(descriptor, to: name.family == .ipv4 ? .anyIPv4 : .anyIPv6, family: name.family)
         }
-        return try UDPSocket(bound: descriptor, ownsDescriptor: takesOwnership, systemSend: nil)
+        return try UDPSocket(bound: descriptor, ownsDescriptor: takesOwnership, systemSend: nil, offload: offload)
     }
 
-    private convenience init(bound descriptor: Int32, ownsDescriptor: Bool, systemSend: SystemSend?) throws(DtlsError) {
+    private convenience init(
+        bound descriptor: Int32,
+        ownsDescriptor: Bool,
+        systemSend: SystemSend?,
+        offload: Offload
+    ) throws(DtlsError) {
         guard let name = try Self.localName(of: descriptor) else {
             throw Self.failure("the socket has no IP address", EAFNOSUPPORT)
         }
@@ -82,7 +97,8 @@ extension UDPSocket {
             _ = SystemCall.setOption(descriptor, SOL_SOCKET, SO_NOSIGPIPE, 1)
         #endif
         let readiness = try Self.readiness(of: descriptor)
-        let reports = Self.startReports(descriptor, name.family, isWildcard: name.address.isWildcard)
+        var reports = Self.startReports(descriptor, name.family, isWildcard: name.address.isWildcard)
+        if offload.coalesces, let report = Self.startCoalescing(descriptor) { reports.append(report) }
         self.init(
             descriptor: descriptor,
             readiness: readiness,
@@ -92,7 +108,8 @@ extension UDPSocket {
             reach: Self.reach(of: descriptor, name),
             localAddress: name.address,
             connectedPeer: (try? Self.name(of: descriptor, getpeername))?.address,
-            systemSend: systemSend
+            systemSend: systemSend,
+            offload: offload
         )
     }
 }

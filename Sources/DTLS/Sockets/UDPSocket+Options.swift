@@ -148,6 +148,21 @@ extension UDPSocket {
         }
     }
 
+    /// Has the kernel put datagrams of one peer together, where it can; ``DatagramBatch`` takes them apart again.
+    ///
+    /// - Returns: The option, if it was off before.
+    static func startCoalescing(_ descriptor: Int32) -> Report? {
+        #if os(Linux)
+            let report = (level: SystemCall.udp, name: CPosixUDP_UDP_GRO)
+            // Not every Linux that has it tells whether it is on.
+            let former = SystemCall.option(descriptor, report.level, report.name)
+            if case .value(let value) = former, value != 0 { return nil }
+            return SystemCall.setOption(descriptor, report.level, report.name, 1) == nil ? report : nil
+        #else
+            return nil
+        #endif
+    }
+
     /// Gives a socket back to its owner as it was.
     func stopReports() {
         for report in reports { _ = SystemCall.setOption(descriptor, report.level, report.name, 0) }

@@ -20,36 +20,57 @@ extension UDPSocket {
         to address: DtlsAddress,
         from local: DtlsAddress? = nil
     ) -> SendResult {
-        let (result, handlers) = state.withLock { state -> (SendResult, [BacklogHandler?]) in
+        let isGathered = isGathering
+        return tellingNews { state in
             guard !isClosed else {
                 state.counters.dropped += 1
-                return (.dropped, [])
+                return .dropped
             }
-            let wasEmpty = state.backlog.isEmpty
-            // Nothing else may wake who reads the reports.
-            var news: [BacklogHandler?] = []
-            if wasEmpty {
-                let known = state.networkErrors.count
-                let outcome = transmit(bytes, to: address, from: local, &state)
-                if state.networkErrors.count > known { news = [state.errorHandler] }
-                switch outcome {
-                case .value:
-                    return (.sent, news)
-                case .failed(let error):
-                    return (failed(error, bytes.count, to: address, &state), news)
-                case .wouldBlock:
-                    break
+            if isGathered, gather(bytes, to: address, from: local, &state) { return .sent }
+            // It must not overtake what was gathered, on whatever thread.
+            sendGathered(&state)
+            if state.backlog.isEmpty {
+                switch transmit(bytes, to: address, from: local, &state) {
+                case .value: return .sent
+                case .failed(let error): return failed(error, bytes.count, to: address, &state)
+                case .wouldBlock: break
                 }
             }
-            guard state.backlog.append(bytes, to: address, from: local) else {
-                state.counters.dropped += 1
-                return (.dropped, news)
-            }
-            state.counters.queued += 1
-            state.counters.mostQueued = max(state.counters.mostQueued, state.backlog.count)
-            return (.queued, wasEmpty ? news + [state.backlogHandler] : [])
+            return postpone(bytes, to: address, from: local, &state) ? .queued : .dropped
         }
-        for handler in handlers { handler?() }
+    }
+
+    /// Has a datagram wait in the backlog; false when there is no room left for it. Counted.
+    func postpone(
+        _ bytes: UnsafeRawBufferPointer,
+        to address: DtlsAddress,
+        from local: DtlsAddress?,
+        _ state: inout State
+    ) -> Bool {
+        guard state.backlog.append(bytes, to: address, from: local) else {
+            state.counters.dropped += 1
+            return false
+        }
+        state.counters.queued += 1
+        state.counters.mostQueued = max(state.counters.mostQueued, state.backlog.count)
+        return true
+    }
+
+    /// Calls `body` with the lock held, and then, without it, who is to know what it has brought about: reports of the
+    /// network, which nothing else may wake their reader for, and a backlog that has stopped being empty.
+    func tellingNews<Result: Sendable>(_ body: (inout State) -> Result) -> Result {
+        let (result, errorHandler, backlogHandler) = state.withLock { state in
+            let known = state.networkErrors.count
+            let wasEmpty = state.backlog.isEmpty
+            let result = body(&state)
+            return (
+                result,
+                state.networkErrors.count > known ? state.errorHandler : nil,
+                wasEmpty && !state.backlog.isEmpty ? state.backlogHandler : nil
+            )
+        }
+        errorHandler?()
+        backlogHandler?()
         return result
     }
 
@@ -97,7 +118,7 @@ extension UDPSocket {
     }
 
     /// What a failure means, counted.
-    private func failed(_ error: Int32, _ count: Int, to address: DtlsAddress, _ state: inout State) -> SendResult {
+    func failed(_ error: Int32, _ count: Int, to address: DtlsAddress, _ state: inout State) -> SendResult {
         switch error {
         case ENOBUFS, ENOMEM:
             // The interface's queue is full, or the kernel short of memory, for a moment. The socket stays writable, so
@@ -120,14 +141,25 @@ extension UDPSocket {
     /// A socket tells here, once, that an *earlier* datagram was refused, perhaps one to another peer, and sends
     /// nothing. So what may be such news is read, and the datagram sent again. An error that stays is the datagram's
     /// own.
-    private func transmit(
+    func transmit(
         _ bytes: UnsafeRawBufferPointer,
         to address: DtlsAddress,
         from local: DtlsAddress?,
         _ state: inout State
     ) -> SystemCall.Outcome {
+        insist(on: transmitOnce(bytes, to: address, from: local), bytes, to: address, from: local, &state)
+    }
+
+    /// As ``transmit(_:to:from:_:)``, when a datagram was handed to the kernel already and this has come of it.
+    func insist(
+        on outcome: SystemCall.Outcome,
+        _ bytes: UnsafeRawBufferPointer,
+        to address: DtlsAddress,
+        from local: DtlsAddress?,
+        _ state: inout State
+    ) -> SystemCall.Outcome {
+        var outcome = outcome
         var local = local
-        var outcome = transmitOnce(bytes, to: address, from: local)
         var attempts = 0
         while case .failed(let error) = outcome, attempts < 3 {
             if local != nil, Self.meansNoSuchSource(error) {

@@ -30,8 +30,19 @@ final class UDPSocket: Sendable {
         }
     }
 
+    /// What the system may be asked to do for many datagrams at once. Tests go without.
+    struct Offload: Sendable {
+        /// `recvmmsg`, `UDP_GRO`, `sendmmsg` and `UDP_SEGMENT`, in this order.
+        var receivesMany = true
+        var coalesces = true
+        var sendsMany = true
+        var segments = true
+
+        static let none = Offload(receivesMany: false, coalesces: false, sendsMany: false, segments: false)
+    }
+
     enum SendResult: Sendable, Equatable {
-        /// The kernel took it.
+        /// The kernel took it, or will be asked at the end of the wake-up.
         case sent
         /// The kernel has no room; it waits in the backlog.
         case queued
@@ -45,10 +56,10 @@ final class UDPSocket: Sendable {
     }
 
     enum ReceiveResult: Sendable, Equatable {
-        /// `to` is the address that the peer addressed, told by sockets that have several.
-        case datagram(count: Int, from: DtlsAddress, to: DtlsAddress? = nil)
+        /// The batch may have datagrams.
+        case datagrams
         case wouldBlock
-        /// Nothing usable this time (a pending network error, a datagram longer than the buffer): try again.
+        /// Nothing this time but a network error that was pending: try again.
         case retry
         /// The socket is dead, with this `errno`.
         case failed(Int32)
@@ -61,6 +72,9 @@ final class UDPSocket: Sendable {
         /// Of those dropped, the ones for which the system had no memory or the interface no room.
         var congested: UInt64 = 0
         var failed: UInt64 = 0
+        /// Of those dropped and failed, the ones that were sent together, after `send` had answered.
+        var gatheredDropped: UInt64 = 0
+        var gatheredFailed: UInt64 = 0
         /// The most that waited in the backlog at once.
         var mostQueued = 0
     }
@@ -69,7 +83,13 @@ final class UDPSocket: Sendable {
     typealias SystemSend = @Sendable (UnsafeRawBufferPointer, DtlsAddress) -> SystemCall.Outcome
     typealias BacklogHandler = @Sendable () -> Void
 
-    struct State {
+    struct State: ~Copyable {
+        /// What is to leave at the end of a wake-up. Empty while anything waits in the backlog.
+        var arena = DatagramArena()
+        /// Whether one call into the system sends many messages, and whether it takes a message apart (nil: not known
+        /// yet). Given up at the first refusal.
+        var sendsMany: Bool
+        var segments: Bool?
         var backlog = DatagramBacklog()
         var counters = Counters()
         var backlogHandler: BacklogHandler?
@@ -92,9 +112,14 @@ final class UDPSocket: Sendable {
     /// What the library has switched on, to be switched off when the descriptor is given back.
     let reports: [Report]
     let systemSend: SystemSend?
-    /// Guards the backlog, closing, and each single send: as `close()` takes it too, no send can hit a descriptor that
-    /// was closed and given to somebody else. With `MSG_DONTWAIT` a send does not wait, so nor does who wants the lock.
-    let state = Lock(State())
+    let offload: Offload
+    /// The thread that gathers what it sends; 0 when none does. Only a thread itself writes its name here, and takes it
+    /// away before it does anything else: who reads its own has written it, in whatever order the others see that.
+    let gatherer = Atomic<UInt>(0)
+    /// Guards the backlog, what is gathered, closing, and each single send: as `close()` takes it too, no send can hit
+    /// a descriptor that was closed and given to somebody else. With `MSG_DONTWAIT` a send does not wait, so nor does
+    /// who wants the lock.
+    let state: Lock<State>
     /// Written under `state`'s lock; atomic so that `receive` can do without the lock.
     private let closed = Atomic(false)
 
@@ -107,7 +132,8 @@ final class UDPSocket: Sendable {
         reach: Reach,
         localAddress: DtlsAddress,
         connectedPeer: DtlsAddress?,
-        systemSend: SystemSend?
+        systemSend: SystemSend?,
+        offload: Offload
     ) {
         self.descriptor = descriptor
         self.readiness = readiness
@@ -118,6 +144,9 @@ final class UDPSocket: Sendable {
         self.localAddress = localAddress
         self.connectedPeer = connectedPeer
         self.systemSend = systemSend
+        self.offload = offload
+        let segments: Bool? = offload.segments && offload.sendsMany ? nil : false
+        state = Lock(State(sendsMany: offload.sendsMany, segments: segments))
     }
 
     deinit { close() }
@@ -142,14 +171,18 @@ final class UDPSocket: Sendable {
         if callNow { handler() }
     }
 
-    /// Closes the socket; harmless when it is closed. What waits in the backlog is dropped.
+    /// Closes the socket; harmless when it is closed. What was gathered is sent before, what waits in the backlog is
+    /// dropped.
     ///
     /// A loop calls this from the cancel handler of its last Dispatch source, so that neither a source nor `receive`
     /// uses the descriptor any more. The descriptor itself stays open when it is not owned.
     func close() {
         // The handler leaves the lock before it is released: with it may go an object that closes this socket.
         _ = state.withLock { state -> [BacklogHandler?] in
-            guard !closed.exchange(true, ordering: .acquiringAndReleasing) else { return [] }
+            guard !isClosed else { return [] }
+            sendGathered(&state)
+            closed.store(true, ordering: .releasing)
+            state.arena = DatagramArena()
             state.counters.dropped += UInt64(state.backlog.removeAll())
             if readiness != descriptor { OwnedDescriptor.close(readiness) }
             if ownsDescriptor { OwnedDescriptor.close(descriptor) } else { stopReports() }
@@ -175,55 +208,5 @@ extension UDPSocket {
             )
         }
         return copy
-    }
-}
-
-// MARK: - Receiving, on the loop's queue
-
-extension UDPSocket {
-    /// Takes the next datagram out of the kernel; for the loop's queue only, the one on which the socket is closed.
-    ///
-    /// A datagram that does not fit into `buffer` is thrown away whole (`.retry`).
-    func receive(into buffer: UnsafeMutableRawBufferPointer) -> ReceiveResult {
-        guard !isClosed else { return .failed(EBADF) }
-        var source = sockaddr_in6()  // the longer of the two forms
-        var sourceLength: socklen_t = 0
-        var local = CPosixUDP_Local()
-        var flags: Int32 = 0
-        let outcome = SystemCall.run {
-            CPosixUDP_receive(
-                descriptor,
-                buffer.baseAddress,
-                buffer.count,
-                SystemCall.dontWait,
-                &source,
-                &sourceLength,
-                &local,
-                &flags
-            )
-        }
-        switch outcome {
-        case .wouldBlock: return .wouldBlock
-        case .failed(let error):
-            if Self.isFatal(error) { return .failed(error) }
-            state.withLock { note(error, &$0) }
-            return .retry
-        case .value(let count):
-            guard flags & SystemCall.truncated == 0 else { return .retry }
-            let address = withUnsafeBytes(of: &source) { bytes in
-                DtlsAddress(systemAddress: .init(rebasing: bytes.prefix(Int(sourceLength))))
-            }
-            guard let address else { return .retry }
-            return .datagram(count: count, from: address, to: DtlsAddress(local, port: localAddress.port))
-        }
-    }
-
-    /// Whether an error of `recvmsg` is the socket's own. All others are some earlier datagram's (an ICMP message came
-    /// back) or pass (no memory); reading them has cleared them.
-    private static func isFatal(_ error: Int32) -> Bool {
-        switch error {
-        case EBADF, ENOTSOCK, EINVAL, EFAULT, ENOTCONN: true
-        default: false
-        }
     }
 }
