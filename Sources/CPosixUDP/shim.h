@@ -24,6 +24,9 @@
 #ifdef __linux__
 #include <linux/errqueue.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <unistd.h>
 #endif
 
 // MARK: Constants
@@ -234,6 +237,61 @@ static inline int CPosixUDP_makeReadiness(int descriptor) {
     close(readiness);
     errno = error;
     return -1;
+}
+
+/// Names the calling thread, in 15 bytes at the most.
+static inline void CPosixUDP_nameThread(const char *name) { prctl(PR_SET_NAME, name, 0, 0, 0); }
+
+/// What a descriptor in an epoll is ready for. Errors count as readable.
+typedef struct {
+    int descriptor;
+    int isReadable;
+    int isWritable;
+} CPosixUDP_Event;
+
+static inline int CPosixUDP_makeEpoll(void) { return epoll_create1(EPOLL_CLOEXEC); }
+
+/// A descriptor that is readable once it was rung.
+static inline int CPosixUDP_makeBell(void) { return eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK); }
+
+static inline void CPosixUDP_ring(int bell) {
+    uint64_t one = 1;
+    // It fails only when it was rung so often that it need not be any more.
+    ssize_t written = write(bell, &one, sizeof(one));
+    (void)written;
+}
+
+static inline void CPosixUDP_silence(int bell) {
+    uint64_t count;
+    ssize_t taken = read(bell, &count, sizeof(count));
+    (void)taken;
+}
+
+/// Waits for what is asked; for errors in any case.
+static inline int CPosixUDP_watch(int epoll, int descriptor, int reads, int writes, int isKnown) {
+    struct epoll_event event;
+    memset(&event, 0, sizeof(event));
+    event.events = (reads ? EPOLLIN : 0) | (writes ? EPOLLOUT : 0);
+    event.data.fd = descriptor;
+    return epoll_ctl(epoll, isKnown ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, descriptor, &event);
+}
+
+static inline void CPosixUDP_forget(int epoll, int descriptor) {
+    struct epoll_event event;
+    memset(&event, 0, sizeof(event));
+    epoll_ctl(epoll, EPOLL_CTL_DEL, descriptor, &event);
+}
+
+/// Waits up to `timeout` milliseconds, for ever if that is below 0. Returns how many events it has written, up to 64.
+static inline int CPosixUDP_wait(int epoll, CPosixUDP_Event *events, int count, int timeout) {
+    struct epoll_event ready[64];
+    int found = epoll_wait(epoll, ready, count < 64 ? count : 64, timeout);
+    for (int index = 0; index < found; index++) {
+        events[index].descriptor = ready[index].data.fd;
+        events[index].isReadable = (ready[index].events & ~(uint32_t)EPOLLOUT) != 0;
+        events[index].isWritable = (ready[index].events & EPOLLOUT) != 0;
+    }
+    return found;
 }
 #endif
 

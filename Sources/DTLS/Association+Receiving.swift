@@ -116,13 +116,23 @@ extension Association {
 
     /// Hands payloads over from now on, those first that nobody has read.
     func setReceiver(_ receiver: Receiver) {
-        onLoop {
+        if owner.loop.executor.isAwake {
+            let (isSet, former) = state.withLock { state -> (Bool, Receiver?) in
+                guard state.closeReason == nil, state.inbox.isEmpty else { return (false, nil) }
+                defer { state.receiver = receiver }
+                return (true, state.receiver)
+            }
+            // Outside of the lock: with it may go an object that calls this association.
+            _ = former
+            if isSet { return }
+        }
+        // Not at once: this may be the receiver's own call, and it handles one after the other.
+        owner.loop.perform {
             let (reason, former) = self.state.withLock { state -> (DtlsCloseReason?, Receiver?) in
                 guard state.closeReason == nil else { return (state.closeReason, nil) }
                 defer { state.receiver = receiver }
                 return (nil, state.receiver)
             }
-            // Outside of the lock: with it may go an object that calls this association.
             _ = former
             self.handAll(to: receiver)
             if let reason { receiver.closed?(receiver.connection, reason) }
@@ -132,7 +142,7 @@ extension Association {
     /// Hands over what has come in another way than the short one.
     func handWaiting() {
         guard let receiver = state.withLock({ $0.receiver }) else { return }
-        onLoop { self.handAll(to: receiver) }
+        owner.loop.perform { self.handAll(to: receiver) }
     }
 
     private func handAll(to receiver: Receiver) {
@@ -143,19 +153,9 @@ extension Association {
 
     /// Tells a receiver of the end, behind everything that came before.
     func end(_ receiver: Receiver, _ reason: DtlsCloseReason) {
-        onLoop {
+        owner.loop.perform {
             self.handAll(to: receiver)
             receiver.closed?(receiver.connection, reason)
-        }
-    }
-
-    /// Calls `body` later, on the queue of the loop that it has then.
-    private func onLoop(_ body: @escaping @Sendable () -> Void) {
-        let loop = owner.loop
-        loop.perform {
-            // A client may have got another socket meanwhile (``ClientEndpoint/rebind(_:)``).
-            guard loop === self.owner.loop else { return self.onLoop(body) }
-            body()
         }
     }
 }

@@ -12,14 +12,18 @@ extension Association {
     /// Seals and sends a payload. `false`: the socket has no room, nothing was sealed.
     func trySend(_ payload: UnsafeRawBufferPointer) throws(DtlsError) -> Bool {
         var result = Result<Bool, DtlsError>.success(true)
-        let effects = state.withLock { state -> Effects in
+        let effects = state.withLock { state -> Effects? in
             guard let engine = state.engine else {
                 result = .failure(Self.closedError(state.closeReason))
-                return Effects()
+                return nil
+            }
+            if let sent = sendShortly(payload, engine, &state) {
+                result = sent.result
+                return sent.effects
             }
             guard engine.isOpen, owner.loop.socket.hasRoom else {
                 if engine.isOpen { result = .success(false) } else { result = .failure(Self.closedError(nil)) }
-                return Effects()
+                return nil
             }
             var effects = collect(&state, sendFailure: { result = .failure($0) }) { engine in
                 do throws(DtlsError) {
@@ -36,8 +40,43 @@ extension Association {
             }
             return effects
         }
-        carryOut(effects)
+        if let effects { carryOut(effects) }
         return try result.get()
+    }
+
+    /// Seals a payload where it leaves from, when there is nothing else to look at; nil where there is.
+    private func sendShortly(
+        _ payload: UnsafeRawBufferPointer,
+        _ engine: DtlsEngine,
+        _ state: inout State
+    ) -> (result: Result<Bool, DtlsError>, effects: Effects?)? {
+        guard state.path == nil, state.renewing == nil, engine.isOpen else { return nil }
+        var failure: DtlsError?
+        let sending = owner.loop.socket.send(upTo: engine.mtu, to: state.peer, from: state.local) { buffer in
+            do throws(DtlsError) {
+                return try engine.sealApplicationData(payload, into: buffer)
+            } catch {
+                failure = error
+                return nil
+            }
+        }
+        switch sending {
+        case .done(let result, let count):
+            state.lastActivity = .now
+            if case .sent = result {
+                state.hasSent = true
+                return (.success(true), nil)
+            }
+            var outcome = SendOutcome(isFirst: !state.hasSent)
+            outcome.add(result, count)
+            settle(outcome, engine, &state) { failure = $0 }
+            return (failure.map { .failure($0) } ?? .success(true), collect(&state) { _ in })
+        case .noRoom:
+            return (.success(false), nil)
+        case .unsealed:
+            // The association may have ended with it, and has said so.
+            return failure.map { (.failure($0), collect(&state) { _ in }) }
+        }
     }
 
     static func closedError(_ reason: DtlsCloseReason?) -> DtlsError {
@@ -50,11 +89,7 @@ extension Association {
     func transmit(_ engine: DtlsEngine, _ state: inout State, _ sendFailure: (DtlsError) -> Void) {
         let local = state.local
         let peer = state.peer
-        let isFirst = !state.hasSent
-        var hasSent = false
-        var dropped = 0
-        var refusals: [Int32] = []
-        var tooLarge: [Int] = []
+        var outcome = SendOutcome(isFirst: !state.hasSent)
         var allowance = state.path?.allowance ?? .max
         let before = allowance
         var unproven = 0
@@ -64,31 +99,68 @@ extension Association {
                 return
             }
             allowance -= datagram.count
-            switch owner.loop.socket.send(datagram, to: peer, from: local) {
-            case .sent, .queued: hasSent = true
-            case .dropped: dropped += 1
-            case .failed(let code): refusals.append(code)
-            case .tooLarge(let maximum): tooLarge.append(Self.nextSmaller(than: datagram.count, maximum: maximum))
-            }
+            outcome.add(owner.loop.socket.send(datagram, to: peer, from: local), datagram.count)
         }
-        if hasSent { state.hasSent = true }
         if state.path != nil { state.path?.sent += before - allowance }
         if unproven > 0 { state.unprovenDrops += unproven }
-        if dropped > 0 { state.sendsDropped += dropped }
-        if !refusals.isEmpty || !tooLarge.isEmpty { state.sendFailures += refusals.count + tooLarge.count }
-        if let least = tooLarge.min() {
-            engine.lowerMTU(to: least)
+        settle(outcome, engine, &state, sendFailure)
+    }
+
+    /// What has become of datagrams at the socket.
+    private struct SendOutcome {
+        /// Whether none had left before.
+        let isFirst: Bool
+        private(set) var hasSent = false
+        private(set) var dropped = 0
+        private(set) var failures = 0
+        private(set) var refusal: Int32?
+        /// How large datagrams may be, if one was larger.
+        private(set) var largest: Int?
+
+        init(isFirst: Bool) {
+            self.isFirst = isFirst
+        }
+
+        mutating func add(_ result: UDPSocket.SendResult, _ count: Int) {
+            switch result {
+            case .sent, .queued:
+                hasSent = true
+            case .dropped:
+                dropped += 1
+            case .failed(let code):
+                failures += 1
+                refusal = code
+            case .tooLarge(let maximum):
+                failures += 1
+                let smaller = Association.nextSmaller(than: count, maximum: maximum)
+                largest = Swift.min(largest ?? smaller, smaller)
+            }
+        }
+    }
+
+    /// Draws the conclusions.
+    private func settle(
+        _ outcome: SendOutcome,
+        _ engine: DtlsEngine,
+        _ state: inout State,
+        _ sendFailure: (DtlsError) -> Void
+    ) {
+        if outcome.hasSent { state.hasSent = true }
+        state.sendsDropped += outcome.dropped
+        state.sendFailures += outcome.failures
+        if let largest = outcome.largest {
+            engine.lowerMTU(to: largest)
             sendFailure(Self.tooLarge(engine.maximumPayloadSize))
         }
-        guard let refusal = refusals.last else { return }
+        guard let refusal = outcome.refusal else { return }
         sendFailure(Self.refused(refusal))
         // A successor has the time of its handshake, whatever is said of the peer: it must not end what is authentic.
         guard engine === state.engine else { return }
         // A connect for which this machine has no route ends at once, as connect(2) does; nothing of it can be forged.
         // Once something has left, routes come and go, and retransmissions are there for that.
         engine.noteUnreachable(
-            Self.unreachable(peer, refusal),
-            isFinal: isFirst && !hasSent && Self.meansNoRoute(refusal),
+            Self.unreachable(state.peer, refusal),
+            isFinal: outcome.isFirst && !outcome.hasSent && Self.meansNoRoute(refusal),
             now: .now
         )
     }

@@ -27,7 +27,7 @@ final class ClientEndpoint: AssociationOwner {
 
     init(socket: UDPSocket, queue: DtlsQueueLimits, logger: Logger?) {
         self.queue = queue
-        let loop = SocketLoop(socket: socket, label: "swift-dtls.client", appetite: .client)
+        let loop = SocketLoop(socket: socket, executor: .client(), appetite: .client)
         currentLoop = Lock(loop)
         self.logger = logger
         loop.start(self)
@@ -37,17 +37,14 @@ final class ClientEndpoint: AssociationOwner {
     var loop: SocketLoop { currentLoop.withLock { $0 } }
 
     /// Goes on with another socket. What is on its way to the former one is lost.
-    func rebind(_ socket: UDPSocket) async throws(DtlsError) {
+    func rebind(_ socket: UDPSocket) throws(DtlsError) {
         if let error = state.withLock({ $0.closeError }) { throw error }
-        let loop = SocketLoop(socket: socket, label: "swift-dtls.client", appetite: .client)
-        await self.loop.stopReading()
+        // On the same queue, so that what runs on an association's loop runs one at a time.
+        let loop = SocketLoop(socket: socket, executor: self.loop.executor, appetite: .client)
         let former = currentLoop.withLock { current in
             defer { current = loop }
             return current
         }
-        // What had begun there before the change ends before something begins here: one at a time, for all that runs on
-        // an association's loop.
-        await former.stopReading()
         loop.start(self)
         // After that: one that begins meanwhile is with either of them.
         let associations = state.withLock { Array($0.associations.values) }

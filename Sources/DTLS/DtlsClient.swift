@@ -85,7 +85,7 @@ public final class DtlsClient: Sendable {
         port: UInt16 = 0,
         options: DtlsSocketOptions = DtlsSocketOptions()
     ) async throws(DtlsError) {
-        try await endpoint.rebind(UDPSocket.bind(host: host, port: port, options: options))
+        try endpoint.rebind(try await UDPSocket.bind(host: host, port: port, options: options))
     }
 
     /// The address that the socket is bound to.

@@ -214,3 +214,38 @@ final class HandlerTests: XCTestCase {
         }
     }
 }
+
+extension HandlerTests {
+    /// Connections that wait come first, then each one where its handshake is finished; those that nobody keeps end.
+    func testConnectionsThatAreHandedOver() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let clients = [try await DtlsClient.onLoopback(), try await DtlsClient.onLoopback()]
+            let context = try DtlsClientContext.preSharedKey()
+            let first = try await clients[0].connect(to: server.localAddress, context: context)
+            try await eventually("it waits") { server.statistics.connectionsOpen == 1 }
+            let executor = server.endpoint.loop.executor
+            let count = Lock(0)
+            server.handleConnections { connection in
+                XCTAssertTrue(executor.isAwake)
+                let number = count.withLock { count -> Int in
+                    count += 1
+                    return count
+                }
+                guard number < 3 else { return }
+                connection.handleDatagrams { connection, datagram in _ = try? connection.trySend(datagram) }
+            }
+            try await first.expectEcho("it had waited")
+            let second = try await clients[1].connect(to: server.localAddress, context: context)
+            try await second.expectEcho("it has come")
+            second.close()
+            try await eventually("it is gone") { server.statistics.connectionsOpen == 1 }
+            let third = try await clients[1].connect(to: server.localAddress, context: context)
+            let reason = await third.waitUntilClosed()
+            XCTAssertEqual(reason, .closedByPeer)
+            try await first.expectEcho("it goes on")
+            for client in clients { await client.close() }
+            await server.close()
+        }
+    }
+}

@@ -1,5 +1,4 @@
 import DTLSCore
-import Dispatch
 import XCTest
 
 @testable import DTLS
@@ -15,12 +14,12 @@ final class SocketLoopTests: XCTestCase {
                 let total = SocketLoop.datagramsPerWakeup * 2 + 50
                 // All of them are there before the loop is.
                 Self.sendMany(total, from: sender, to: receiver)
-                let loop = SocketLoop(socket: receiver, label: "test")
+                let loop = SocketLoop(socket: receiver, executor: .server())
                 let atTurn = Lock<Int?>(nil)
                 let recorder = LoopRecorder()
                 recorder.setReaction { recorder, count, _ in
                     guard count == 1 else { return }
-                    loop.queue.async { atTurn.withLock { $0 = recorder.received.count } }
+                    loop.perform { atTurn.withLock { $0 = recorder.received.count } }
                 }
                 loop.start(recorder)
                 try await eventually("all datagrams") { recorder.received.count == total }
@@ -38,7 +37,7 @@ final class SocketLoopTests: XCTestCase {
         try await withDeadline {
             let socket = try Self.socket()
             let raw = try RawSocket()
-            let loop = SocketLoop(socket: socket, label: "test")
+            let loop = SocketLoop(socket: socket, executor: .server())
             let isOver = Lock(false)
             let recorder = LoopRecorder()
             recorder.setReaction { _, _, _ in
@@ -48,12 +47,8 @@ final class SocketLoopTests: XCTestCase {
             loop.start(recorder)
             raw.send([1], to: socket.localAddress)
             try await eventually("the flood") { recorder.received.count > 10 * SocketLoop.datagramsPerWakeup }
-            let timer = DispatchSource.makeTimerSource(queue: loop.queue)
-            timer.setEventHandler { isOver.withLock { $0 = true } }
-            timer.schedule(deadline: .now() + .milliseconds(1))
-            timer.activate()
-            try await eventually("the timer's turn") { isOver.withLock { $0 } }
-            timer.cancel()
+            loop.perform { isOver.withLock { $0 = true } }
+            try await eventually("the turn of others") { isOver.withLock { $0 } }
             loop.shutDown()
             await loop.waitUntilEnded()
         }
@@ -68,16 +63,16 @@ final class SocketLoopTests: XCTestCase {
                 handledAtSend.withLock { $0.append(recorder?.received.count ?? 0) }
                 return .value(bytes.count)
             }
-            let loop = SocketLoop(socket: socket, label: "test")
+            let loop = SocketLoop(socket: socket, executor: .server())
             recorder.setReaction { [weak loop] _, count, source in
-                XCTAssertEqual(loop?.isInWakeUp, true)
+                XCTAssertEqual(loop?.executor.isAwake, true)
                 XCTAssertEqual(socket.send([UInt8(count)], to: source), .sent)
             }
             for byte in 1...20 as ClosedRange<UInt8> { _ = sender.send([byte], to: socket.localAddress) }
             loop.start(recorder)
             try await eventually("all answers") { handledAtSend.withLock { $0.count } == 20 }
             XCTAssertEqual(handledAtSend.withLock { $0 }, Array(repeating: 20, count: 20))
-            XCTAssertFalse(loop.isInWakeUp)
+            XCTAssertFalse(loop.executor.isAwake)
             loop.shutDown()
             await loop.waitUntilEnded()
         }
@@ -88,12 +83,12 @@ final class SocketLoopTests: XCTestCase {
         try await withDeadline {
             let kernel = NarrowKernel(room: 2)
             let (sender, socket) = (try Self.socket(), try kernel.makeSocket())
-            let loop = SocketLoop(socket: socket, label: "test")
+            let loop = SocketLoop(socket: socket, executor: .server())
             let recorder = LoopRecorder()
             recorder.setReaction { _, count, source in
                 XCTAssertEqual(socket.send([UInt8(count)], to: source), .sent)
                 // Once all that was sent below has come, so that the wake-up's end is the next thing.
-                if count == 5 { loop.queue.async { kernel.room = .max } }
+                if count == 5 { loop.perform { kernel.room = .max } }
             }
             for byte in 1...5 as ClosedRange<UInt8> { _ = sender.send([byte], to: socket.localAddress) }
             loop.start(recorder)
@@ -112,7 +107,7 @@ final class SocketLoopTests: XCTestCase {
                 let (sender, receiver) = (try Self.socket(), try Self.socket())
                 let total = SocketLoop.datagramsPerWakeup * 2 + 50
                 Self.sendMany(total, from: sender, to: receiver)
-                let loop = SocketLoop(socket: receiver, label: "test")
+                let loop = SocketLoop(socket: receiver, executor: .server())
                 let recorder = LoopRecorder()
                 let atStop = Lock<Int?>(nil)
                 recorder.setReaction { recorder, count, _ in
@@ -140,7 +135,7 @@ final class SocketLoopTests: XCTestCase {
     func testCloseNotifyLeavesALoopThatEnds() async throws {
         try await withDeadline {
             let (sender, socket) = (try RawSocket(), try Self.socket())
-            let loop = SocketLoop(socket: socket, label: "test")
+            let loop = SocketLoop(socket: socket, executor: .server())
             let recorder = LoopRecorder()
             recorder.setReaction { _, _, source in
                 loop.shutDown()

@@ -10,6 +10,11 @@ enum AsyncService {
         }
     }
 
+    /// A task for each connection, on the socket's queue.
+    static func runOnLoop(_ server: DtlsServer) async {
+        await server.serve { connection in try await serve(connection) }
+    }
+
     private static func serve(_ connection: DtlsConnection) async throws(DtlsError) {
         var tally = Tally()
         for try await message in connection {

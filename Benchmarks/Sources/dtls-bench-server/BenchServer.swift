@@ -61,6 +61,7 @@ struct BenchServer: AsyncParsableCommand {
         switch api {
         case .handler: await HandlerService.run(server)
         case .async: await AsyncService.run(server)
+        case .loop: await AsyncService.runOnLoop(server)
         }
     }
 
@@ -107,6 +108,8 @@ enum Interface: String, ExpressibleByArgument, CaseIterable {
     case handler
     /// `for try await`, with a task for each connection on the global pool.
     case async
+    /// The same on the socket's queue.
+    case loop
 }
 
 enum RecordLayer: String, ExpressibleByArgument, CaseIterable {

@@ -3,7 +3,7 @@ import DTLS
 /// Each message where it comes in, on the socket's queue.
 enum HandlerService {
     static func run(_ server: DtlsServer) async {
-        for await connection in server {
+        server.handleConnections { connection in
             let count = Count()
             connection.handleDatagrams { connection, message in
                 switch count.tally.take(message) {
@@ -14,6 +14,8 @@ enum HandlerService {
                 }
             }
         }
+        // Until it is closed, as nothing comes here any more.
+        for await _ in server {}
     }
 
     /// `@unchecked Sendable`: the handler alone has it, and is called for one message after the other.

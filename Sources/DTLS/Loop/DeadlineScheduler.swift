@@ -1,4 +1,3 @@
-import Dispatch
 import HeapModule
 
 /// Who has deadlines.
@@ -58,15 +57,5 @@ struct DeadlineScheduler<Owner: DeadlineOwner> {
         if let armed, armed <= first { return nil }
         armed = first
         return max(.zero, first - now)
-    }
-}
-
-extension Duration {
-    /// For Dispatch, rounded up, so that a timer does not fire before its deadline.
-    var dispatchInterval: DispatchTimeInterval {
-        let (seconds, attoseconds) = components
-        let nanoseconds = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        guard !nanoseconds.overflow else { return .never }
-        return .nanoseconds(Int(clamping: nanoseconds.partialValue &+ attoseconds / 1_000_000_000 &+ 1))
     }
 }

@@ -1,5 +1,3 @@
-import Dispatch
-
 /// What a loop tells.
 protocol SocketLoopHandler: AnyObject, Sendable {
     /// A datagram came. The bytes are valid only during the call, which is made on the loop's queue.
@@ -40,13 +38,13 @@ final class SocketLoop: @unchecked Sendable {
     }
 
     let socket: UDPSocket
-    let queue: DispatchQueue
+    let executor: LoopExecutor
 
-    private weak var handler: (any SocketLoopHandler)?
-    private var reader: (any DispatchSourceRead)?
-    private var writer: (any DispatchSourceWrite)?
-    private var timer: (any DispatchSourceTimer)?
-    private var liveSources = 0
+    // Not weak, like all that is retained for each datagram: that would be slower from then on.
+    private var handler: (any SocketLoopHandler)?
+    private let events: any SocketEvents
+    private var hasStarted = false
+    private var isReading = false
     private var isShutDown = false
     private var scheduler = DeadlineScheduler<Association>()
     private let batch: DatagramBatch
@@ -62,9 +60,10 @@ final class SocketLoop: @unchecked Sendable {
         var waiters: [CheckedContinuation<Void, Never>] = []
     }
 
-    init(socket: UDPSocket, label: String, appetite: Appetite = .server) {
+    init(socket: UDPSocket, executor: LoopExecutor, appetite: Appetite = .server) {
         self.socket = socket
-        queue = DispatchQueue(label: label)
+        self.executor = executor
+        events = executor.driver.makeEvents(of: socket)
         batch = DatagramBatch(
             capacity: appetite.rawValue,
             localPort: socket.localAddress.port,
@@ -77,65 +76,44 @@ final class SocketLoop: @unchecked Sendable {
         plaintext.deallocate()
     }
 
-    /// Starts reading. The handler is not retained.
+    /// Starts reading. The handler is retained until the loop is shut down.
     func start(_ handler: any SocketLoopHandler) {
-        queue.async { [weak handler] in
-            guard let handler, !self.isShutDown else { return }
+        executor.driver.perform {
+            guard !self.isShutDown else { return }
             self.handler = handler
-            self.startSources()
+            self.executor.loop = self
+            self.isReading = true
+            self.hasStarted = true
+            self.events.start(self)
+            // The socket lets go of both when it is closed.
+            self.socket.setBacklogHandler { self.perform { self.startWriting() } }
+            self.socket.setErrorHandler { self.perform { self.readNetworkErrors(now: .now) } }
         }
     }
 
-    private func startSources() {
-        let reader = DispatchSource.makeReadSource(fileDescriptor: socket.readiness, queue: queue)
-        reader.setEventHandler { [unowned self] in self.wakeUp { self.readDatagrams() } }
-        self.reader = reader
-        keep(reader)
-
-        let timer = DispatchSource.makeTimerSource(queue: queue)
-        timer.setEventHandler { [unowned self] in self.wakeUp { self.timerFired() } }
-        self.timer = timer
-        keep(timer)
-
-        socket.setBacklogHandler { [weak self] in
-            guard let self else { return }
-            self.queue.async { self.wakeUp { self.startWriting() } }
-        }
-        socket.setErrorHandler { [weak self] in
-            guard let self else { return }
-            self.queue.async { self.wakeUp { self.readNetworkErrors(now: .now) } }
-        }
-    }
-
-    /// Activates a source and counts it until its cancel handler has run: only then may the descriptor be closed.
-    private func keep(_ source: any DispatchSourceProtocol) {
-        liveSources += 1
-        // Retains the loop for as long as a source is alive, so that the event handlers' `unowned` holds.
-        source.setCancelHandler { self.sourceEnded() }
-        source.activate()
-    }
-
-    /// Calls `body` on the queue, behind what is there. From any thread.
+    /// Calls `body` in a wake-up of its own, behind what is there. From any thread.
     func perform(_ body: @escaping @Sendable () -> Void) {
-        queue.async { self.wakeUp { body() } }
+        executor.driver.perform { self.wakeUp { body() } }
+    }
+
+    /// Calls `body` in a wake-up: this one, or one of its own. From any thread.
+    func performAwake(_ body: @escaping @Sendable () -> Void) {
+        if executor.isAwake { body() } else { perform(body) }
     }
 
     // MARK: Wake-ups
 
-    /// Does what the queue was woken for.
-    private func wakeUp(_ body: () -> Void) {
+    /// Does what the queue was woken for, then what that has made ready; what is sent meanwhile leaves at the end.
+    func wakeUp(_ body: () -> Void) {
         socket.beginGathering()
-        body()
-        finishWakeUp()
+        executor.run(body)
+        socket.sendGathered()
         socket.endGathering()
     }
 
-    /// Whether the caller is on the queue's thread, in the middle of a wake-up.
-    var isInWakeUp: Bool { socket.isGathering }
-
-    /// Ends a wake-up, or the part of one that a batch was: what has been sent during it leaves now. Whatever else is to
-    /// be done at the end has its place before that.
+    /// Ends a wake-up, or the part of one that a batch was: what has become ready runs, and what has been sent leaves.
     private func finishWakeUp() {
+        executor.runReady()
         socket.sendGathered()
     }
 
@@ -144,18 +122,18 @@ final class SocketLoop: @unchecked Sendable {
     /// Reads nothing any more: what comes waits in the socket. Returns when everything that was read has been handled.
     func stopReading() async {
         await withCheckedContinuation { continuation in
-            queue.async {
-                self.wakeUp { self.handleBatch(atMost: .max, now: .now) }
-                self.reader?.cancel()
-                self.reader = nil
+            perform {
+                self.handleBatch(atMost: .max, now: .now)
+                self.isReading = false
+                self.events.stopReading()
                 continuation.resume()
             }
         }
     }
 
     private func readDatagrams() {
-        guard let handler, reader != nil else { return }
         let now = ContinuousClock.now
+        guard let handler, isReading else { return readNetworkErrors(now: now) }
         var room = Self.datagramsPerWakeup - handleBatch(atMost: Self.datagramsPerWakeup, now: now)
         var isFirst = true
         while room > 0, !isShutDown {
@@ -163,8 +141,8 @@ final class SocketLoop: @unchecked Sendable {
             switch socket.receive(into: batch) {
             case .datagrams:
                 room -= handleBatch(atMost: room, now: now)
-                // Before the socket is looked at again: a peer nearby may answer at once, and to be woken for that costs
-                // more than to look, as it does for what has come meanwhile.
+                // Before the socket is looked at again: a peer nearby may answer at once, and to be woken for that
+                // costs more than to look, as it does for what has come meanwhile.
                 finishWakeUp()
             case .retry:
                 // Perhaps for an error, of which the queue says more. Read, it does not wake the loop again.
@@ -202,9 +180,9 @@ final class SocketLoop: @unchecked Sendable {
     private func continueLater() {
         guard !batch.isEmpty, !isContinuing, !isShutDown else { return }
         isContinuing = true
-        queue.async {
+        perform {
             self.isContinuing = false
-            if !self.batch.isEmpty { self.wakeUp { self.readDatagrams() } }
+            if !self.batch.isEmpty { self.readDatagrams() }
         }
     }
 
@@ -216,17 +194,13 @@ final class SocketLoop: @unchecked Sendable {
     // MARK: Writing
 
     private func startWriting() {
-        guard writer == nil, !isShutDown, !socket.flushBacklog() else { return roomAppeared() }
-        let writer = DispatchSource.makeWriteSource(fileDescriptor: socket.descriptor, queue: queue)
-        writer.setEventHandler { [unowned self] in self.wakeUp { self.write() } }
-        self.writer = writer
-        keep(writer)
+        guard !isShutDown, !socket.flushBacklog() else { return roomAppeared() }
+        events.setWaitsForRoom(true)
     }
 
     private func write() {
         guard socket.flushBacklog() else { return }
-        writer?.cancel()
-        writer = nil
+        events.setWaitsForRoom(false)
         roomAppeared()
     }
 
@@ -255,13 +229,16 @@ final class SocketLoop: @unchecked Sendable {
 
     /// Has `association.handleTimeout` called at `deadline`. From any thread.
     func schedule(_ association: Association, at deadline: ContinuousClock.Instant) {
-        queue.async {
-            guard !self.isShutDown else { return }
-            self.setTimer(self.scheduler.add(association, at: deadline, now: .now))
-        }
+        if executor.isAwake { return add(association, at: deadline) }
+        executor.driver.perform { self.add(association, at: deadline) }
     }
 
-    private func timerFired() {
+    private func add(_ association: Association, at deadline: ContinuousClock.Instant) {
+        guard !isShutDown else { return }
+        setTimer(scheduler.add(association, at: deadline, now: .now))
+    }
+
+    private func handleDeadlines() {
         guard !isShutDown else { return }
         let now = ContinuousClock.now
         while let association = scheduler.popDue(now: now) { association.handleTimeout(now: now) }
@@ -269,31 +246,22 @@ final class SocketLoop: @unchecked Sendable {
     }
 
     private func setTimer(_ delay: Duration?) {
-        guard let delay else { return }
-        timer?.schedule(deadline: .now() + delay.dispatchInterval, leeway: .milliseconds(1))
+        if let delay { events.setTimer(delay) }
     }
 
     // MARK: Ending
 
     /// Stops everything, then closes or gives back the descriptor. From any thread, any number of times.
     func shutDown() {
-        queue.async {
+        executor.driver.perform {
             guard !self.isShutDown else { return }
             self.isShutDown = true
+            self.handler = nil
+            if self.executor.loop === self { self.executor.loop = nil }
             self.scheduler = DeadlineScheduler()
-            self.reader?.cancel()
-            self.writer?.cancel()
-            self.timer?.cancel()
-            self.reader = nil
-            self.writer = nil
-            self.timer = nil
-            if self.liveSources == 0 { self.ended() }
+            self.events.stop()
+            if !self.hasStarted { self.ended() }
         }
-    }
-
-    private func sourceEnded() {
-        liveSources -= 1
-        if isShutDown, liveSources == 0 { ended() }
     }
 
     private func ended() {
@@ -318,4 +286,11 @@ final class SocketLoop: @unchecked Sendable {
             if hasEnded { continuation.resume() }
         }
     }
+}
+
+extension SocketLoop: SocketObserver {
+    func socketReadable() { wakeUp { readDatagrams() } }
+    func socketWritable() { wakeUp { write() } }
+    func timerFired() { wakeUp { handleDeadlines() } }
+    func eventsEnded() { ended() }
 }

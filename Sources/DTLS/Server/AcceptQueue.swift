@@ -14,6 +14,8 @@ final class AcceptQueue: Sendable {
         var connections = Deque<DtlsConnection>()
         var waiters = Waiters<DtlsConnection?>()
         var hasEnded = false
+        /// Who gets connections instead of those who wait.
+        var handler: (@Sendable (DtlsConnection) -> Void)?
     }
 
     /// Hands a connection to the application. `false`: it has ended, or too many wait.
@@ -21,8 +23,11 @@ final class AcceptQueue: Sendable {
     /// - Parameter isLimited: Whether there may be too many.
     func add(_ connection: DtlsConnection, isLimited: Bool = true) -> Bool {
         var waiter: UnsafeContinuation<DtlsConnection?, Never>?
+        var handler: (@Sendable (DtlsConnection) -> Void)?
         let isTaken = state.withLock { state in
             if state.hasEnded { return false }
+            handler = state.handler
+            if handler != nil { return true }
             waiter = state.waiters.popFirst()
             if waiter == nil {
                 guard !isLimited || state.connections.count < maximumCount else { return false }
@@ -31,7 +36,26 @@ final class AcceptQueue: Sendable {
             return true
         }
         waiter?.resume(returning: connection)
+        if let handler { Self.hand(connection, to: handler) }
         return isTaken
+    }
+
+    /// Hands connections over from now on, those first that wait.
+    func setHandler(_ handler: @escaping @Sendable (DtlsConnection) -> Void) {
+        let (waiting, former) = state.withLock { state in
+            defer {
+                state.connections = []
+                if !state.hasEnded { state.handler = handler }
+            }
+            return (Array(state.connections), state.handler)
+        }
+        // Outside of the lock: with it may go an object that calls the server.
+        _ = former
+        for connection in waiting { Self.hand(connection, to: handler) }
+    }
+
+    private static func hand(_ connection: DtlsConnection, to handler: @escaping @Sendable (DtlsConnection) -> Void) {
+        connection.association.owner.loop.performAwake { handler(connection) }
     }
 
     /// Waits for a connection; `nil` at the end and when the task was cancelled.
@@ -52,12 +76,16 @@ final class AcceptQueue: Sendable {
     /// Ends the sequence. Connections that nobody took are returned.
     func end() -> [DtlsConnection] {
         var waiters: [UnsafeContinuation<DtlsConnection?, Never>] = []
-        let connections = state.withLock { state -> [DtlsConnection] in
+        let (connections, handler) = state.withLock { state in
             state.hasEnded = true
             waiters = state.waiters.removeAll()
-            defer { state.connections = [] }
-            return Array(state.connections)
+            defer {
+                state.connections = []
+                state.handler = nil
+            }
+            return (Array(state.connections), state.handler)
         }
+        _ = handler
         for waiter in waiters { waiter.resume(returning: nil) }
         return connections
     }

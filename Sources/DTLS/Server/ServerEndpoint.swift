@@ -38,7 +38,7 @@ final class ServerEndpoint: AssociationOwner {
         handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?,
         logger: Logger?
     ) {
-        loop = SocketLoop(socket: socket, label: "swift-dtls.server")
+        loop = SocketLoop(socket: socket, executor: .server())
         accepted = AcceptQueue(maximumCount: limits.waitingConnections)
         self.limits = limits
         self.admitsAddress = admitsAddress

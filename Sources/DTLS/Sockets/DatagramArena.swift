@@ -37,16 +37,28 @@ struct DatagramArena: ~Copyable {
         from local: DtlsAddress?,
         joins: Bool
     ) -> Bool {
-        guard datagramCount < Self.maximumCount, datagram.count <= Self.byteCount - used else { return false }
+        guard let room = room(for: datagram.count) else { return false }
+        room.copyMemory(from: datagram)
+        add(datagram.count, to: address, from: local, joins: joins)
+        return true
+    }
+
+    /// Where the next datagram goes, if one of `count` bytes has room. Valid until the arena is written to.
+    mutating func room(for count: Int) -> UnsafeMutableRawBufferPointer? {
+        guard datagramCount < Self.maximumCount, count <= Self.byteCount - used else { return nil }
         if messages == nil { makePages() }
-        guard let messages, let bytes else { return false }
-        // Within the pages, as `used` and the count are at most the size; an empty datagram may have no address.
-        if let start = datagram.baseAddress { (bytes + used).copyMemory(from: start, byteCount: datagram.count) }
+        // Within the pages, as `used` and the count are at most the size.
+        return bytes.map { UnsafeMutableRawBufferPointer(start: $0 + used, count: count) }
+    }
+
+    /// Adds a datagram whose bytes are in ``room(for:)`` of at least so many.
+    mutating func add(_ byteCount: Int, to address: DtlsAddress, from local: DtlsAddress?, joins: Bool) {
+        guard let messages else { return }
         defer {
-            used += datagram.count
+            used += byteCount
             datagramCount += 1
         }
-        let count = UInt32(datagram.count)
+        let count = UInt32(truncatingIfNeeded: byteCount)
         let peer = CPosixUDP_Address(address)
         let source = CPosixUDP_Local(local)
         if joins, isOpen, messageCount > 0 {
@@ -59,7 +71,7 @@ struct DatagramArena: ~Copyable {
                 last.pointee.length += count
                 last.pointee.datagrams += 1
                 isOpen = count == last.pointee.segment
-                return true
+                return
             }
         }
         // There is room for `maximumCount` messages, and no more of them than datagrams.
@@ -75,7 +87,6 @@ struct DatagramArena: ~Copyable {
         )
         messageCount += 1
         isOpen = true
-        return true
     }
 
     private mutating func makePages() {

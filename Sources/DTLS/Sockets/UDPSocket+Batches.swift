@@ -59,7 +59,7 @@ extension UDPSocket {
     /// Ends what began on this thread. What was gathered and not sent waits for who sends next.
     func endGathering() { gatherer.store(0, ordering: .relaxed) }
 
-    private static var thisThread: UInt {
+    static var thisThread: UInt {
         #if canImport(Darwin)
             UInt(bitPattern: pthread_self())
         #else
@@ -74,24 +74,31 @@ extension UDPSocket {
         from local: DtlsAddress?,
         _ state: inout State
     ) -> Bool {
+        guard let room = roomToGather(bytes.count, to: address, &state) else { return false }
+        room.copyMemory(from: bytes)
+        state.arena.add(bytes.count, to: address, from: local, joins: state.segments == true)
+        return true
+    }
+
+    /// Where a datagram of up to `count` bytes goes that leaves later; nil when it must be tried at once, or wait
+    /// behind others.
+    func roomToGather(_ count: Int, to address: DtlsAddress, _ state: inout State) -> UnsafeMutableRawBufferPointer? {
         // What the system would refuse is refused at once.
-        guard state.backlog.isEmpty, reach.includes(address), address == connectedPeer ?? address else { return false }
-        let segments = state.segments ?? findSegmentation(&state)
-        if state.arena.append(bytes, to: address, from: local, joins: segments) { return true }
+        guard state.backlog.isEmpty, reach.includes(address), address == connectedPeer ?? address else { return nil }
+        if state.segments == nil { findSegmentation(&state) }
+        if let room = state.arena.room(for: count) { return room }
         sendGathered(&state)
-        guard state.backlog.isEmpty else { return false }
-        return state.arena.append(bytes, to: address, from: local, joins: state.segments == true)
+        return state.backlog.isEmpty ? state.arena.room(for: count) : nil
     }
 
     /// Whether the kernel knows of `UDP_SEGMENT`. One that does not would take a message to be a single datagram.
-    private func findSegmentation(_ state: inout State) -> Bool {
+    private func findSegmentation(_ state: inout State) {
         #if os(Linux)
             let outcome = SystemCall.option(descriptor, SystemCall.udp, CPosixUDP_UDP_SEGMENT)
             if systemSend == nil, case .value = outcome { state.segments = true } else { state.segments = false }
         #else
             state.segments = false
         #endif
-        return state.segments == true
     }
 
     /// Hands to the kernel what was gathered. What it has no room for waits in the backlog, in order. Called with
@@ -115,6 +122,8 @@ extension UDPSocket {
     /// first.
     private func sendMany(from index: Int, _ state: inout State) -> SystemCall.Outcome? {
         guard state.sendsMany, let messages = state.arena.messages, let bytes = state.arena.bytes else { return nil }
+        // One datagram alone is cheaper by the plain call, after which the kernel does not look for others to run.
+        if state.arena.messageCount - index == 1, messages[index].datagrams == 1, systemSend == nil { return nil }
         if let systemSend {
             // As the kernel does it.
             for sent in index..<state.arena.messageCount {

@@ -40,6 +40,52 @@ extension UDPSocket {
         }
     }
 
+    /// What came of a datagram that was to be sealed first.
+    enum SealedSend: Sendable {
+        /// Others wait already, and nothing was sealed.
+        case noRoom
+        /// Nothing was sealed.
+        case unsealed
+        case done(SendResult, count: Int)
+    }
+
+    /// As ``send(_:to:from:)``, for a datagram that is written where it leaves from.
+    ///
+    /// - Parameters:
+    ///   - maximum: How many bytes it may have.
+    ///   - seal: Writes it to the beginning of such a buffer and returns how many bytes it has, or nil, and then
+    ///     nothing is sent. Called at most once, with the socket's lock held.
+    func send(
+        upTo maximum: Int,
+        to address: DtlsAddress,
+        from local: DtlsAddress?,
+        sealing seal: (UnsafeMutableRawBufferPointer) -> Int?
+    ) -> SealedSend {
+        let isGathered = isGathering
+        return tellingNews { state in
+            guard !isClosed else { return .unsealed }
+            guard state.backlog.isEmpty else { return .noRoom }
+            if isGathered, let room = roomToGather(maximum, to: address, &state) {
+                guard let count = seal(room) else { return .unsealed }
+                state.arena.add(count, to: address, from: local, joins: state.segments == true)
+                return .done(.sent, count: count)
+            }
+            // It must not overtake what was gathered, on whatever thread.
+            sendGathered(&state)
+            guard state.backlog.isEmpty else { return .noRoom }
+            guard let room = state.arena.room(for: maximum), let count = seal(room) else { return .unsealed }
+            let bytes = UnsafeRawBufferPointer(rebasing: room[..<count])
+            switch transmit(bytes, to: address, from: local, &state) {
+            case .value:
+                return .done(.sent, count: count)
+            case .failed(let error):
+                return .done(failed(error, count, to: address, &state), count: count)
+            case .wouldBlock:
+                return .done(postpone(bytes, to: address, from: local, &state) ? .queued : .dropped, count: count)
+            }
+        }
+    }
+
     /// Has a datagram wait in the backlog; false when there is no room left for it. Counted.
     func postpone(
         _ bytes: UnsafeRawBufferPointer,

@@ -1,0 +1,75 @@
+import Logging
+
+// Connections on the socket's queue: by a handler, or by tasks at little more than its price.
+
+extension DtlsServer {
+    /// Hands each connection to `body`, instead of the sequence, where its handshake is finished.
+    ///
+    /// ```swift
+    /// server.handleConnections { connection in
+    ///     connection.handleDatagrams { connection, datagram in _ = try? connection.trySend(datagram) }
+    /// }
+    /// ```
+    ///
+    /// Those that wait to be taken come first; from then on whoever iterates waits for the server's end. A second call
+    /// takes the first one's place.
+    ///
+    /// - Parameter body: Called on the socket's queue: it must not block. A connection that it does not keep or give a
+    ///   handler (``DtlsConnection/handleDatagrams(with:closed:)``) is closed when it returns.
+    public func handleConnections(with body: @escaping @Sendable (_ connection: DtlsConnection) -> Void) {
+        endpoint.accepted.setHandler(body)
+    }
+
+    /// Serves each connection by a task of its own, on the socket's queue, until the server is closed or the calling
+    /// task is cancelled.
+    ///
+    /// ```swift
+    /// await server.serve { connection in
+    ///     for try await datagram in connection { try await connection.send(datagram) }
+    /// }
+    /// ```
+    ///
+    /// The tasks prefer the executor of their connection's socket (``DtlsConnection/executor``): a task goes on as soon
+    /// as its datagram is opened, in the same thread, and what it sends leaves together with what others send. In the
+    /// global pool, as a plain `Task` has it, each datagram costs a change of threads. So the body must not compute for
+    /// long or block, as all connections of the socket wait for it; `await` something elsewhere for that.
+    ///
+    /// When the body returns or throws, its connection is released, and closes unless it is held elsewhere. Errors are
+    /// logged.
+    ///
+    /// - Parameter body: Called for each connection whose handshake is finished.
+    public func serve(_ body: @escaping @Sendable (_ connection: DtlsConnection) async throws -> Void) async {
+        let logger = endpoint.logger
+        // Whoever takes connections had better be there, too, where they come from.
+        await withTaskExecutorPreference(endpoint.loop.executor) {
+            await withDiscardingTaskGroup { group in
+                for await connection in self {
+                    group.addTask(executorPreference: connection.executor) {
+                        do {
+                            try await body(connection)
+                        } catch {
+                            logger?.debug(
+                                "a connection's task has failed",
+                                metadata: ["peer": "\(connection.peerAddress)", "error": "\(error)"]
+                            )
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+extension DtlsConnection {
+    /// Runs tasks on the queue of the connection's socket, where its datagrams are opened.
+    ///
+    /// ```swift
+    /// Task(executorPreference: connection.executor) {
+    ///     for try await datagram in connection { try await connection.send(datagram) }
+    /// }
+    /// ```
+    ///
+    /// Cheaper than the global pool for tasks that wait for datagrams, answer them at once, and do not compute for
+    /// long; see ``DtlsServer/serve(_:)``. A task that runs there must never block.
+    public var executor: any TaskExecutor { association.owner.loop.executor }
+}

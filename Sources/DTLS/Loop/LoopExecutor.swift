@@ -1,0 +1,99 @@
+import DequeModule
+import Synchronization
+
+/// Runs tasks where a loop runs: those that a wake-up of the loop has made ready at its end, without another dispatch.
+///
+/// A client's loops have the same one, one after the other.
+///
+/// `@unchecked Sendable`: `ready`, `isContinuing` and `loop` are touched in what `driver` performs alone; the rest is
+/// constant or locks itself.
+final class LoopExecutor: TaskExecutor, @unchecked Sendable {
+    /// How many jobs one wake-up runs, so that tasks that make each other ready leave the socket its turn.
+    private static let jobsPerWakeUp = 1_024
+
+    let driver: any LoopDriver
+
+    /// The loop whose wake-ups end with what is ready, while there is one.
+    var loop: SocketLoop?
+    /// The thread on which a wake-up is under way; 0 at other times. What other threads read here is never their own.
+    private let awake = Atomic<UInt>(0)
+
+    private var ready = Deque<UnownedJob>()
+    private var isContinuing = false
+    /// What has become ready elsewhere.
+    private let arrived = Lock(Arrived())
+
+    private struct Arrived {
+        var jobs = Deque<UnownedJob>()
+        /// Whether a block is on its way that takes them.
+        var isTold = false
+    }
+
+    init(driver: any LoopDriver) {
+        self.driver = driver
+    }
+
+    /// For a server: on a thread of its own, where there is such.
+    static func server() -> LoopExecutor {
+        #if os(Linux)
+            if let driver = ThreadDriver(name: "swift-dtls") { return LoopExecutor(driver: driver) }
+        #endif
+        return LoopExecutor(driver: DispatchDriver(label: "swift-dtls.server"))
+    }
+
+    /// For a client, of which a program may have many.
+    static func client() -> LoopExecutor {
+        LoopExecutor(driver: DispatchDriver(label: "swift-dtls.client"))
+    }
+
+    func enqueue(_ job: consuming ExecutorJob) {
+        let job = UnownedJob(job)
+        if isAwake { return ready.append(job) }
+        let mustTell = arrived.withLock { arrived in
+            arrived.jobs.append(job)
+            defer { arrived.isTold = true }
+            return !arrived.isTold
+        }
+        // It keeps this object for as long as somebody waits.
+        if mustTell { driver.perform { self.wakeUp { self.takeArrived() } } }
+    }
+
+    private func takeArrived() {
+        let jobs = arrived.withLock { arrived in
+            arrived.isTold = false
+            defer { arrived.jobs = [] }
+            return arrived.jobs
+        }
+        if ready.isEmpty { ready = jobs } else { ready.append(contentsOf: jobs) }
+    }
+
+    /// Whether the caller is there, in the middle of a wake-up.
+    var isAwake: Bool { awake.load(ordering: .relaxed) == UDPSocket.thisThread }
+
+    private func wakeUp(_ body: () -> Void) {
+        if let loop { loop.wakeUp(body) } else { run(body) }
+    }
+
+    /// Calls `body`, and then runs what it has made ready. In what the driver performs.
+    func run(_ body: () -> Void) {
+        awake.store(UDPSocket.thisThread, ordering: .relaxed)
+        body()
+        runReady()
+        awake.store(0, ordering: .relaxed)
+    }
+
+    /// Runs what is ready. In a wake-up.
+    func runReady() {
+        var left = Self.jobsPerWakeUp
+        while left > 0, let job = ready.popFirst() {
+            job.runSynchronously(on: asUnownedTaskExecutor())
+            left -= 1
+        }
+        guard !ready.isEmpty, !isContinuing else { return }
+        isContinuing = true
+        driver.perform {
+            self.isContinuing = false
+            self.wakeUp {}
+        }
+    }
+}

@@ -1,0 +1,114 @@
+import DTLSCore
+import XCTest
+
+@testable import DTLS
+
+/// Tasks on a socket's queue.
+final class ServingTests: XCTestCase {
+    /// Each connection has its task, which runs on the queue, goes on after waits elsewhere, and ends with the server.
+    func testServing() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let executor = server.endpoint.loop.executor
+            let ended = Lock(0)
+            let serving = Task {
+                await server.serve { connection in
+                    for try await datagram in connection {
+                        XCTAssertTrue(executor.isAwake)
+                        await Task.yield()
+                        XCTAssertTrue(executor.isAwake)
+                        try await connection.send(datagram)
+                    }
+                    ended.withLock { $0 += 1 }
+                }
+            }
+            var clients: [DtlsClient] = []
+            for _ in 0..<4 {
+                let client = try await DtlsClient.onLoopback()
+                let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+                for number in 0..<20 { try await near.expectEcho("\(number)") }
+                clients.append(client)
+            }
+            await server.close()
+            await serving.value
+            XCTAssertEqual(ended.withLock { $0 }, 4)
+            for client in clients { await client.close() }
+        }
+    }
+
+    /// A connection is closed when its body returns or throws; the others go on.
+    func testABodyThatEnds() async throws {
+        try await withDeadline {
+            struct Enough: Error {}
+            let server = try await DtlsServer.onLoopback()
+            let serving = Task {
+                await server.serve { connection in
+                    guard try await connection.receiveText() == "stay" else { throw Enough() }
+                    for try await datagram in connection { try await connection.send(datagram) }
+                }
+            }
+            let clients = [try await DtlsClient.onLoopback(), try await DtlsClient.onLoopback()]
+            let staying = try await clients[0].connect(to: server.localAddress, context: .preSharedKey())
+            try await staying.send("stay")
+            let leaving = try await clients[1].connect(to: server.localAddress, context: .preSharedKey())
+            try await leaving.send("go")
+            let reason = await leaving.waitUntilClosed()
+            XCTAssertEqual(reason, .closedByPeer)
+            try await staying.expectEcho()
+            // Who serves may be told to stop, too.
+            serving.cancel()
+            await serving.value
+            let end = await staying.waitUntilClosed()
+            XCTAssertEqual(end, .closedByPeer)
+            for client in clients { await client.close() }
+            await server.close()
+        }
+    }
+
+    /// Tasks that are always ready leave the socket its turn.
+    func testTasksThatAreAlwaysReady() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let busy = Task(executorPreference: loopback.far.executor) {
+                while !Task.isCancelled { await Task.yield() }
+            }
+            for number in 0..<20 { try await loopback.near.expectArrival(at: loopback.far, "\(number)") }
+            busy.cancel()
+            await busy.value
+            await loopback.close()
+        }
+    }
+
+    /// The executor outlives its server: nobody who waits there waits for ever.
+    func testAnExecutorWithoutAServer() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let executors = [loopback.near.executor, loopback.far.executor]
+            await loopback.close()
+            for executor in executors {
+                let value = await Task(executorPreference: executor) {
+                    await Task.yield()
+                    return 7
+                }.value
+                XCTAssertEqual(value, 7)
+            }
+        }
+    }
+
+    /// What a task sends on the loop leaves together, in order with what is sent elsewhere.
+    func testOrderOfWhatIsSent() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let far = loopback.far
+            try await Task(executorPreference: far.executor) {
+                for number in 0..<100 { try await far.send("\(number)") }
+            }.value
+            for number in 100..<200 { try await far.send("\(number)") }
+            for number in 0..<200 {
+                let text = try await loopback.near.receiveText()
+                XCTAssertEqual(text, "\(number)")
+            }
+            await loopback.close()
+        }
+    }
+}
