@@ -153,7 +153,7 @@ extension RecordCipher {
     ) -> Bool {
         let nonce = UnsafeRawBufferPointer(rebasing: header[16...])
         return key.withUnsafeBytes {
-            seal(contents, into: output, key: $0, nonce: nonce, additionalData: header, tag: tag)
+            seal(contents, into: output, key: Key($0), nonce: nonce, additionalData: header, tag: tag)
         }
     }
 
@@ -166,7 +166,7 @@ extension RecordCipher {
     ) -> Bool {
         let nonce = UnsafeRawBufferPointer(rebasing: header[16...])
         return key.withUnsafeBytes {
-            open(contents, into: output, key: $0, nonce: nonce, additionalData: header, tag: tag)
+            open(contents, into: output, key: Key($0), nonce: nonce, additionalData: header, tag: tag)
         }
     }
 }

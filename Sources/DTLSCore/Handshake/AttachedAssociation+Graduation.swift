@@ -54,7 +54,7 @@ extension AttachedAssociation {
         for copy in early.handshake { _ = records.tryOpen(copy) }
         // Without IDs, what OpenSSL has sealed has left as it was.
         let mayRepeatNonce = ids == nil && records.hasExplicitNonce && bio.hasWrittenForeignNonce
-        guard records.window.next > 0, !mayRepeatNonce else { return records.forget() }
+        guard records.window.next > 0, !mayRepeatNonce else { return }
         records.skip(to: bio.nextSealedNumber)
         let sentLastFlight = (context.role == .server) != negotiated.isResumed
         var (flight, outbound) = bio.takeQueues()

@@ -304,7 +304,6 @@ extension AttachedAssociation {
         heldDatagrams = []
         early = EarlyRecords()
         openedEarly = []
-        detachedRecords?.forget()
         detachedRecords = nil
         graduation = nil
         reassembly = nil

@@ -81,10 +81,6 @@ final class DetachedAssociation: AssociationLife {
         flow = attached.flow
     }
 
-    deinit {
-        records.keys.cipher.forgetKeys()
-    }
-
     /// Takes what came before this object was there.
     func receiveEarly(_ graduation: Graduation) {
         for (contentType, content) in graduation.opened where closeReason == nil {
@@ -135,7 +131,7 @@ final class DetachedAssociation: AssociationLife {
     func recognizes(_ datagram: UnsafeRawBufferPointer) -> Bool { records.recognizes(datagram) }
 
     func handleTimeout(now: ContinuousClock.Instant) {
-        if let flight, now >= flight.expiresAt { self.flight = nil }
+        if let expiresAt = flight?.expiresAt, now >= expiresAt { flight = nil }
     }
 
     func close(as reason: DtlsCloseReason) {

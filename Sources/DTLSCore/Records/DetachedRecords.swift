@@ -50,8 +50,8 @@ struct DetachedRecords: ~Copyable {
 
     private var algorithm: RecordCipher.Algorithm { keys.cipher.algorithm }
 
-    /// Has the ciphers forget the keys, which are not used any more.
-    func forget() { keys.cipher.forgetKeys() }
+    // Nobody else uses the keys.
+    deinit { keys.forget() }
 
     #if DEBUG
         // For tests that cannot wait so long.
@@ -408,9 +408,9 @@ struct DetachedRecords: ~Copyable {
         of side: DtlsRole,
         _ record: UnsafeRawBufferPointer,
         _ form: RecordForm,
-        _ body: (_ key: UnsafeRawBufferPointer, _ nonce: UnsafeRawBufferPointer) -> Bool
+        _ body: (_ key: RecordCipher.Key, _ nonce: UnsafeRawBufferPointer) -> Bool
     ) -> Bool {
-        keys.withKey(of: side) { key, fixed in
+        keys.withCipherKey(of: side) { key, fixed in
             withUnsafeTemporaryAllocation(byteCount: RecordCipher.nonceLength, alignment: 8) { nonce in
                 nonce.copyMemory(from: fixed)
                 if algorithm.explicitNonceLength > 0 {

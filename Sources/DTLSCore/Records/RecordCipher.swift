@@ -4,7 +4,8 @@ import COpenSSL
 ///
 /// There is one object for each cipher, shared by every association of the process: fetching an algorithm takes longer
 /// than sealing a record, and a context for each association and direction would be most of what an association needs.
-/// A context is keyed anew for each record, which costs some tens of nanoseconds.
+/// So contexts are kept keyed for those that are busy (``CipherSlot``), and where there is none, one that nobody uses
+/// at the moment is keyed for the one record.
 ///
 /// Nothing here knows of records: the same nonce must never come twice with the same key, which is ``DetachedRecords``'
 /// to see to.
@@ -28,6 +29,8 @@ final class RecordCipher: Sendable {
 
     /// Contexts that nobody uses at the moment: as many as there have been threads at once.
     private let idle = Lock<[Context]>([])
+
+    private let slots = Lock(CipherSlots())
 
     /// Why it is safe: a context is used by one thread at a time, the one that has taken it out of ``idle``.
     private struct Context: @unchecked Sendable {
@@ -70,6 +73,43 @@ final class RecordCipher: Sendable {
         }
     }
 
+    /// Where a context may stay keyed with one of two keys, and their numbers: this one and the next.
+    struct Place {
+        let slot: CipherSlot
+        let keys: UInt64
+
+        /// - Parameter slot: Of the cipher that the keys are for.
+        fileprivate init(_ slot: CipherSlot) {
+            self.slot = slot
+            keys = CipherSlot.makeKeyNumbers()
+        }
+    }
+
+    /// A place for two new keys.
+    func makePlace() -> Place { Place(slots.withLock { $0.assign() }) }
+
+    #if DEBUG
+        // For tests that cannot make so many associations.
+        func makePlace(sharedWith other: Place) -> Place { Place(other.slot) }
+    #endif
+
+    /// A key, and where a context may be that is keyed with it.
+    struct Key {
+        fileprivate let bytes: UnsafeRawBufferPointer
+        fileprivate let number: UInt64
+        fileprivate let slot: CipherSlot?
+
+        /// - Parameters:
+        ///   - bytes: The same ones each time with the same place.
+        ///   - place: `nil`: for a key that is not used again.
+        ///   - second: Whether it is the second one of the place's keys.
+        init(_ bytes: UnsafeRawBufferPointer, in place: Place? = nil, second: Bool = false) {
+            self.bytes = bytes
+            slot = place?.slot
+            number = place.map { $0.keys + (second ? 1 : 0) } ?? CipherSlot.noKey
+        }
+    }
+
     /// Seals `plaintext` and writes the tag.
     ///
     /// - Parameters:
@@ -79,14 +119,14 @@ final class RecordCipher: Sendable {
     func seal(
         _ plaintext: UnsafeRawBufferPointer,
         into ciphertext: UnsafeMutableRawBufferPointer,
-        key: UnsafeRawBufferPointer,
+        key: Key,
         nonce: UnsafeRawBufferPointer,
         additionalData: UnsafeRawBufferPointer,
         tag: UnsafeMutableRawBufferPointer
     ) -> Bool {
         guard tag.count == algorithm.tagLength else { return false }
-        return withContext { context in
-            begin(context, seals: true, key, nonce, additionalData, count: plaintext.count, tag: nil)
+        return withContext(seals: true, key) { context in
+            begin(context, nonce, additionalData, count: plaintext.count)
                 && update(context, plaintext, ciphertext) && finish(context)
                 && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, Int32(tag.count), tag.baseAddress) == 1
         }
@@ -99,20 +139,29 @@ final class RecordCipher: Sendable {
     func open(
         _ ciphertext: UnsafeRawBufferPointer,
         into plaintext: UnsafeMutableRawBufferPointer,
-        key: UnsafeRawBufferPointer,
+        key: Key,
         nonce: UnsafeRawBufferPointer,
         additionalData: UnsafeRawBufferPointer,
         tag: UnsafeRawBufferPointer
     ) -> Bool {
         guard tag.count == algorithm.tagLength else { return false }
-        return withContext { context in
-            begin(context, seals: false, key, nonce, additionalData, count: ciphertext.count, tag: tag)
+        return withContext(seals: false, key) { context in
+            // OpenSSL only reads the tag, but does not say so in the type.
+            let expected = UnsafeMutableRawPointer(mutating: tag.baseAddress)
+            return EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(tag.count), expected) == 1
+                && begin(context, nonce, additionalData, count: ciphertext.count)
                 && update(context, ciphertext, plaintext) && finish(context)
         }
     }
 
-    /// Makes the contexts forget the keys that they were used with last.
-    func forgetKeys() {
+    /// Forgets two keys, which are not used any more.
+    func forget(_ place: Place) {
+        place.slot.forget(keys: place.keys)
+        forgetIdle()
+    }
+
+    /// Makes the contexts that nobody uses forget the keys that they were used with last.
+    func forgetIdle() {
         let zeros = [UInt8](repeating: 0, count: 32)
         idle.withLock { contexts in
             for context in contexts { _ = EVP_CipherInit_ex(context.pointer, nil, nil, zeros, zeros, -1) }
@@ -120,35 +169,36 @@ final class RecordCipher: Sendable {
         OpenSSLErrorQueue.clear()
     }
 
+    /// Frees the contexts that have stayed keyed without having been used since the last time. Returns whether any are
+    /// left.
+    static func releaseIdle() -> Bool {
+        guard CipherSlot.contexts > 0 else { return false }
+        for cipher in all {
+            guard let slots = cipher?.slots.withLock({ $0.all }) else { continue }
+            for slot in slots { slot.releaseIfIdle() }
+        }
+        return CipherSlot.contexts > 0
+    }
+
     // MARK: EVP's order of calls (EVP_EncryptInit(3), "AEAD interface")
 
+    /// Gives a context its direction and key, for any number of messages.
+    private func rekey(_ context: OpaquePointer, seals: Bool, _ key: UnsafeRawBufferPointer) -> Bool {
+        guard key.count == algorithm.keyLength else { return false }
+        let bytes = key.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        return EVP_CipherInit_ex(context, nil, nil, bytes, nil, seals ? 1 : 0) == 1
+    }
+
+    /// Begins a message under the context's key. A tag to compare with has to be set before.
     private func begin(
         _ context: OpaquePointer,
-        seals: Bool,
-        _ key: UnsafeRawBufferPointer,
         _ nonce: UnsafeRawBufferPointer,
         _ additionalData: UnsafeRawBufferPointer,
-        count: Int,
-        tag: UnsafeRawBufferPointer?
+        count: Int
     ) -> Bool {
-        guard key.count == algorithm.keyLength, nonce.count == Self.nonceLength, let count = Int32(exactly: count)
-        else {
-            return false
-        }
-        let direction: Int32 = seals ? 1 : 0
-        // Which direction it is has to be known before the tag is set, and CCM wants to know the tag's length before
-        // the key.
-        guard EVP_CipherInit_ex(context, nil, nil, nil, nil, direction) == 1 else { return false }
-        if tag != nil || algorithm.isCCM {
-            // OpenSSL only reads the tag, but does not say so in the type.
-            let bytes = UnsafeMutableRawPointer(mutating: tag?.baseAddress)
-            guard EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), bytes) == 1 else {
-                return false
-            }
-        }
-        let keyBytes = key.baseAddress?.assumingMemoryBound(to: UInt8.self)
+        guard nonce.count == Self.nonceLength, let count = Int32(exactly: count) else { return false }
         let nonceBytes = nonce.baseAddress?.assumingMemoryBound(to: UInt8.self)
-        guard EVP_CipherInit_ex(context, nil, nil, keyBytes, nonceBytes, direction) == 1 else { return false }
+        guard EVP_CipherInit_ex(context, nil, nil, nil, nonceBytes, -1) == 1 else { return false }
         var written: Int32 = 0
         // CCM has the message's length in its first block.
         if algorithm.isCCM, EVP_CipherUpdate(context, nil, &written, nil, count) != 1 { return false }
@@ -187,25 +237,69 @@ final class RecordCipher: Sendable {
         }
     }
 
-    private func withContext(_ body: (OpaquePointer) -> Bool) -> Bool {
+    // MARK: Contexts
+
+    /// Calls `body` with a context that has a direction and a key, and that nobody else uses meanwhile.
+    private func withContext(seals: Bool, _ key: Key, _ body: (OpaquePointer) -> Bool) -> Bool {
+        let isDone =
+            if let slot = key.slot, slot.take() {
+                withContext(in: slot, seals: seals, key, body)
+            } else {
+                withIdleContext(seals: seals, key, body)
+            }
         // A forged record leaves an entry, and OpenSSL's own calls look at the queue.
-        guard let context = idle.withLock({ $0.popLast() }) ?? makeContext() else { return false }
-        let isDone = body(context.pointer)
         if !isDone { OpenSSLErrorQueue.clear() }
-        idle.withLock { $0.append(context) }
         return isDone
     }
 
-    private func makeContext() -> Context? {
+    /// - Parameter slot: One that is taken, and is given back.
+    private func withContext(
+        in slot: CipherSlot,
+        seals: Bool,
+        _ key: Key,
+        _ body: (OpaquePointer) -> Bool
+    ) -> Bool {
+        defer { slot.giveBack() }
+        let (kept, isKeyed) = slot.context(seals: seals, key: key.number)
+        if let kept, isKeyed {
+            if body(kept) { return true }
+            // A message that is not authentic leaves a context as good as it was; there is no reason for the rest.
+            if seals { slot.free(seals: true) }
+            return false
+        }
+        guard let context = kept ?? makeContext() else { return false }
+        // First, so that whatever comes of it, the context is not taken for one with the key that it had.
+        slot.keep(context, seals: seals, key: key.number)
+        guard rekey(context, seals: seals, key.bytes) else {
+            slot.free(seals: seals)
+            return false
+        }
+        if body(context) { return true }
+        if seals { slot.free(seals: true) }
+        return false
+    }
+
+    private func withIdleContext(seals: Bool, _ key: Key, _ body: (OpaquePointer) -> Bool) -> Bool {
+        guard let context = idle.withLock({ $0.popLast() }) ?? makeContext().map({ Context(pointer: $0) }) else {
+            return false
+        }
+        defer { idle.withLock { $0.append(context) } }
+        return rekey(context.pointer, seals: seals, key.bytes) && body(context.pointer)
+    }
+
+    private func makeContext() -> OpaquePointer? {
         guard let context = EVP_CIPHER_CTX_new() else { return nil }
         guard EVP_CipherInit_ex(context, cipher, nil, nil, nil, 1) == 1,
-            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, Int32(Self.nonceLength), nil) == 1
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, Int32(Self.nonceLength), nil) == 1,
+            // CCM wants to know the tag's length before the key.
+            !algorithm.isCCM
+                || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), nil) == 1
         else {
             EVP_CIPHER_CTX_free(context)
             OpenSSLErrorQueue.clear()
             return nil
         }
-        return Context(pointer: context)
+        return context
     }
 
     /// Bytes of a nonce, for all of them.

@@ -57,7 +57,7 @@ struct RecordForm {
         record.storeUInt16(algorithm.overhead + innerCount, at: 11 + connectionID.count)
         guard algorithm.explicitNonceLength > 0 else { return }
         // Epoch and number, which never come twice with a key (RFC 6655 §3 has it so; RFC 5288 §3 allows it).
-        for index in 0..<8 { record[headerSize + index] = record[Self.numberStart + index] }
+        record.copyNumber(of: UnsafeRawBufferPointer(record), to: headerSize)
     }
 
     /// Calls `body` with what is authenticated beside the ciphertext (RFC 5246 §6.2.3.3, RFC 9146 §5).
@@ -66,24 +66,35 @@ struct RecordForm {
         innerCount: Int,
         _ body: (UnsafeRawBufferPointer) -> Result
     ) -> Result {
-        let count = connectionID.isEmpty ? 13 : 23 + connectionID.count
-        return withUnsafeTemporaryAllocation(byteCount: count, alignment: 8) { data in
-            func copy(_ range: Range<Int>, to offset: Int) {
-                for index in range { data[offset + index - range.lowerBound] = record[index] }
-            }
+        // A size that is known when this is compiled, so that it is the stack's.
+        withUnsafeTemporaryAllocation(byteCount: Self.maximumAdditionalData, alignment: 8) { data in
+            let count: Int
             if connectionID.isEmpty {
-                copy(Self.numberStart..<11, to: 0)
-                copy(0..<3, to: 8)
-                data.storeUInt16(innerCount, at: 11)
+                data.copyNumber(of: record, to: 0)
+                for index in 0..<3 { data[8 + index] = record[index] }
+                count = 13
             } else {
                 for index in 0..<8 { data[index] = 0xFF }
                 data[8] = ContentType.connectionID
                 data[9] = UInt8(truncatingIfNeeded: connectionID.count)
-                copy(0..<3, to: 10)
-                copy(Self.numberStart..<(11 + connectionID.count), to: 13)
-                data.storeUInt16(innerCount, at: 21 + connectionID.count)
+                for index in 0..<3 { data[10 + index] = record[index] }
+                data.copyNumber(of: record, to: 13)
+                for index in 0..<connectionID.count { data[21 + index] = record[11 + index] }
+                count = 23 + connectionID.count
             }
-            return body(UnsafeRawBufferPointer(data))
+            data.storeUInt16(innerCount, at: count - 2)
+            return body(UnsafeRawBufferPointer(rebasing: data[..<count]))
         }
+    }
+
+    // A Connection ID's length has one byte, in hellos and where associations are handed over.
+    private static let maximumAdditionalData = 23 + Int(UInt8.max)
+}
+
+extension UnsafeMutableRawBufferPointer {
+    /// Copies epoch and number of a record, 8 bytes.
+    fileprivate func copyNumber(of record: UnsafeRawBufferPointer, to offset: Int) {
+        let number = record.loadUnaligned(fromByteOffset: RecordForm.numberStart, as: UInt64.self)
+        storeBytes(of: number, toByteOffset: offset, as: UInt64.self)
     }
 }

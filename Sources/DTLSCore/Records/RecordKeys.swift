@@ -13,6 +13,7 @@ struct RecordKeys: Sendable {
 
     let cipher: RecordCipher
     let hash: Hash
+    private let place: RecordCipher.Place
 
     // client key, server key, client nonce, server nonce, master secret, client random, server random.
     private let secrets: DtlsSecretBytes
@@ -42,7 +43,11 @@ struct RecordKeys: Sendable {
             }
         }
         guard isDerived else { return nil }
+        place = cipher.makePlace()
     }
+
+    /// Has the cipher forget the keys, of which no copy is used any more.
+    func forget() { cipher.forget(place) }
 
     /// Asks an `SSL` whose handshake has come to its keys.
     init?(of ssl: OpaquePointer, suite: OpaquePointer?) {
@@ -62,6 +67,16 @@ struct RecordKeys: Sendable {
     }
 
     /// Calls `body` with the key of one side and the part of its nonces that stands in no record.
+    func withCipherKey<Result>(
+        of role: DtlsRole,
+        _ body: (_ key: RecordCipher.Key, _ fixedNonce: UnsafeRawBufferPointer) -> Result
+    ) -> Result {
+        withKey(of: role) { key, fixedNonce in
+            body(RecordCipher.Key(key, in: place, second: role == .server), fixedNonce)
+        }
+    }
+
+    /// Calls `body` with the bytes of that key and nonce.
     func withKey<Result>(
         of role: DtlsRole,
         _ body: (_ key: UnsafeRawBufferPointer, _ fixedNonce: UnsafeRawBufferPointer) -> Result

@@ -1,0 +1,123 @@
+import COpenSSL
+import Synchronization
+
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
+/// Two contexts of a cipher, one that seals and one that opens, which stay keyed from one record to the next.
+///
+/// Keying takes half as long as sealing a small record does, and contexts of its own are more than an association needs
+/// for all the rest. So there is a bounded number of slots, each association has one, and several may have the same:
+/// whoever finds a context keyed for somebody else keys it anew. What tells them apart is the number of the key, which
+/// no other key of the process ever has.
+///
+/// Why it is safe to share: everything but `isTaken` is touched only by the one who has set it, and nobody waits for it
+/// to work on a record.
+final class CipherSlot: @unchecked Sendable {
+    private let isTaken = Atomic(false)
+    private var isUsed = false
+    private var sealing: OpaquePointer?
+    private var opening: OpaquePointer?
+    private(set) var sealingKey = CipherSlot.noKey
+    private(set) var openingKey = CipherSlot.noKey
+
+    /// The number that no key has.
+    static let noKey: UInt64 = 0
+
+    private static let lastKey = Atomic<UInt64>(noKey)
+
+    private static let count = Atomic(0)
+
+    /// The numbers of two new keys: this one and the next.
+    static func makeKeyNumbers() -> UInt64 { lastKey.add(2, ordering: .relaxed).newValue - 1 }
+
+    /// How many contexts there are in all slots.
+    static var contexts: Int { count.load(ordering: .relaxed) }
+
+    deinit {
+        free(seals: true)
+        free(seals: false)
+    }
+
+    /// Keeps everybody else out, until ``giveBack()``. Returns whether it could; nothing else may be called otherwise.
+    func take() -> Bool { !isTaken.exchange(true, ordering: .acquiring) }
+
+    func giveBack() { isTaken.store(false, ordering: .releasing) }
+
+    /// The context for a direction, if there is one, and whether it is keyed with a key.
+    func context(seals: Bool, key: UInt64) -> (context: OpaquePointer?, isKeyed: Bool) {
+        isUsed = true
+        return seals ? (sealing, sealingKey == key) : (opening, openingKey == key)
+    }
+
+    /// Takes a context that is about to be keyed with a key.
+    func keep(_ context: OpaquePointer, seals: Bool, key: UInt64) {
+        if context != (seals ? sealing : opening) {
+            free(seals: seals)
+            Self.count.add(1, ordering: .relaxed)
+        }
+        if seals {
+            (sealing, sealingKey) = (context, key)
+        } else {
+            (opening, openingKey) = (context, key)
+        }
+    }
+
+    /// Frees the context for a direction, which wipes its key.
+    func free(seals: Bool) {
+        guard let context = seals ? sealing : opening else { return }
+        EVP_CIPHER_CTX_free(context)
+        Self.count.subtract(1, ordering: .relaxed)
+        if seals {
+            (sealing, sealingKey) = (nil, Self.noKey)
+        } else {
+            (opening, openingKey) = (nil, Self.noKey)
+        }
+    }
+
+    /// Frees what is keyed with one of two keys: `key` and the next number.
+    func forget(keys key: UInt64) {
+        // Another association is at it, for the time of one record, or frees what is idle.
+        while !take() { sched_yield() }
+        defer { giveBack() }
+        let keys = key...(key + 1)
+        if keys.contains(sealingKey) { free(seals: true) }
+        if keys.contains(openingKey) { free(seals: false) }
+    }
+
+    /// Frees the contexts if nobody has used them since the last time.
+    func releaseIfIdle() {
+        // Whoever has it uses it.
+        guard take() else { return }
+        defer { giveBack() }
+        guard !isUsed else {
+            isUsed = false
+            return
+        }
+        free(seals: true)
+        free(seals: false)
+    }
+}
+
+/// The slots of a cipher: as many as there have been associations, up to a bound; then they begin to share.
+struct CipherSlots: ~Copyable {
+    static let maximumCount = 4_096
+
+    private(set) var all: [CipherSlot] = []
+    private var next = 0
+
+    mutating func assign() -> CipherSlot {
+        guard all.count == Self.maximumCount else {
+            let slot = CipherSlot()
+            all.append(slot)
+            return slot
+        }
+        defer { next = (next + 1) % Self.maximumCount }
+        return all[next]
+    }
+}
