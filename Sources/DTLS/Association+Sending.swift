@@ -63,6 +63,7 @@ extension Association {
         switch sending {
         case .done(let result, let count):
             state.lastActivity = .now
+            IdleCiphers.noteActivity()
             if case .sent = result {
                 state.hasSent = true
                 return (.success(true), nil)

@@ -113,11 +113,14 @@ public final class DtlsEngineContext: Sendable {
     }
 
     /// Frees what the ciphers of open associations, of all contexts, have kept at hand and have not used since the last
-    /// call, some 2 KiB for each association. To be called every some 15 seconds.
+    /// call: some 2 KiB for each association, and no more than 4,096 of them at a time for each cipher.
+    ///
+    /// To be called every some 15 seconds by who wants that memory back; module DTLS does so by itself. From any
+    /// thread.
     ///
     /// - Returns: Whether anything is kept still. If not, calls are of no use until a record is sealed or opened.
     @discardableResult
-    package static func releaseIdleCiphers() -> Bool { RecordCipher.releaseIdle() }
+    public static func releaseIdleCiphers() -> Bool { RecordCipher.releaseIdle() }
 
     var unknownIdentity: DtlsUnknownIdentityPolicy { settings.unknownIdentity }
 
