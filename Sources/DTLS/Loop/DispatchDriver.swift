@@ -17,6 +17,7 @@ final class DispatchDriver: LoopDriver {
 
 /// A socket's Dispatch sources. For their queue alone.
 private final class DispatchEvents: SocketEvents {
+    let wakesCheaply = false
     private let socket: UDPSocket
     private let queue: DispatchQueue
     private var observer: (any SocketObserver)?

@@ -9,6 +9,9 @@ protocol LoopDriver: AnyObject, Sendable {
 
 /// Tells of a socket's readiness, and of time. Everything here is called by the driver, or in what it performs.
 protocol SocketEvents: AnyObject {
+    /// Whether to wait for one more datagram costs about as much as to look for it.
+    var wakesCheaply: Bool { get }
+
     /// Begins to wait for datagrams and errors. The observer is retained until it is told of the end.
     func start(_ observer: any SocketObserver)
 

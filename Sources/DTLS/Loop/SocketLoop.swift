@@ -30,6 +30,9 @@ final class SocketLoop: @unchecked Sendable {
     /// How many datagrams one wake-up handles, so that timers and waiting writes get their turn in a flood.
     static let datagramsPerWakeup = 128
 
+    /// From how many messages of one read on it is likely that more have come meanwhile.
+    private static let muchAtOnce = 4
+
     /// How many messages one read takes. Each may be of many datagrams, and has a buffer as large; memory that is not
     /// written to costs nothing, but a machine may have thousands of clients.
     enum Appetite: Int {
@@ -142,9 +145,10 @@ final class SocketLoop: @unchecked Sendable {
             switch socket.receive(into: batch) {
             case .datagrams:
                 room -= handleBatch(atMost: room, now: now)
-                // Before the socket is looked at again: a peer nearby may answer at once, and to be woken for that
-                // costs more than to look, as it does for what has come meanwhile.
                 finishWakeUp()
+                // A peer nearby may have answered already. To look costs less than to be woken by Dispatch, and more
+                // than to be woken by epoll, unless much is coming.
+                if events.wakesCheaply, batch.isEmpty, batch.messageCount < Self.muchAtOnce { return }
             case .retry:
                 // Perhaps for an error, of which the queue says more. Read, it does not wake the loop again.
                 readNetworkErrors(now: now)

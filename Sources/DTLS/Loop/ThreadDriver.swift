@@ -179,6 +179,7 @@
     /// A socket in a thread's epoll. For the thread alone.
     private final class EpollEvents: SocketEvents {
         let descriptor: Int32
+        let wakesCheaply = true
         private(set) var deadline: ContinuousClock.Instant?
 
         private let thread: LoopThread

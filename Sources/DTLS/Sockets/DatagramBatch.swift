@@ -42,6 +42,9 @@ final class DatagramBatch {
         CPosixUDP_prepareReads(pages.bytes.baseAddress, buffers, stride, bufferSize, UInt32(self.capacity))
     }
 
+    /// How many messages the last read has brought.
+    var messageCount: Int { count }
+
     /// Whether nothing is left of what was read.
     var isEmpty: Bool { rest.isEmpty && taken == count && error == nil }
 
