@@ -6,16 +6,14 @@ let key = try DtlsPreSharedKey(identity: "sensor-1", key: Array("0123456789abcde
 let context = try DtlsServerContext(preSharedKeys: DtlsPreSharedKeyStore([key]))
 let server = try await DtlsServer.bind(host: "127.0.0.1", port: 0, context: context)
 
-// One task for all connections. The server keeps each of them until it ends.
-let serving = Task {
-    for await connection in server {
-        connection.handleDatagrams { connection, datagram in
-            // On the socket's queue, for which all connections wait: answer at once, or hand a copy over to a task. The
-            // bytes are lent until this returns.
-            _ = try? connection.trySend(datagram)
-        } closed: { connection, reason in
-            print("\(connection.peerAddress): \(reason)")
-        }
+// All of these closures are called where the server's datagrams come in, and all of its connections wait for them:
+// answer at once, or hand a copy over to a task.
+server.handleConnections { connection in
+    connection.handleDatagrams { connection, datagram in
+        // The bytes are lent until this returns.
+        _ = try? connection.trySend(datagram)
+    } closed: { connection, reason in
+        print("\(connection.peerAddress): \(reason)")
     }
 }
 
@@ -29,4 +27,3 @@ for try await datagram in connection {
 }
 await client.close()
 await server.close()
-await serving.value
