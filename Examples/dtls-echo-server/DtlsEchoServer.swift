@@ -56,6 +56,9 @@ struct DtlsEchoServer: ExampleCommand {
     @Option(help: "UDP port to listen on; 0 picks a free one.")
     var port: UInt16 = 5684
 
+    @Option(help: "How many cores to use, 1 to 64. More than one need Linux.")
+    var loops = 1
+
     @Option(
         parsing: .unconditionalSingleValue,
         help: ArgumentHelp(
@@ -116,6 +119,9 @@ struct DtlsEchoServer: ExampleCommand {
             throw ValidationError(
                 "no client could connect: give --psk IDENTITY:KEY, or --certificate FILE and --private-key FILE"
             )
+        }
+        guard (1...64).contains(loops) else {
+            throw ValidationError("--loops takes 1 to 64")
         }
         if let stats, !(0.1...86_400).contains(stats) {
             throw ValidationError("--stats takes 0.1 to 86400 seconds")
@@ -193,6 +199,7 @@ struct DtlsEchoServer: ExampleCommand {
             host: host,
             port: port,
             context: context,
+            loops: loops,
             handshakeFailed: { peer, error in
                 if !isQuiet { Console.print("refused \(peer): \(error)") }
             },

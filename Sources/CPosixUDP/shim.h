@@ -23,6 +23,7 @@
 
 #ifdef __linux__
 #include <linux/errqueue.h>
+#include <linux/filter.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -292,6 +293,38 @@ static inline int CPosixUDP_wait(int epoll, CPosixUDP_Event *events, int count, 
         events[index].isWritable = (ready[index].events & EPOLLOUT) != 0;
     }
     return found;
+}
+#endif
+
+// MARK: Several sockets on one port
+
+#ifdef __linux__
+/// Has the kernel choose among the `count` sockets of a port, in the order in which they were bound, for a record with
+/// a Connection ID (RFC 9146 §4) by the ID's first byte modulo `count`. All other datagrams go by the kernel's hash of
+/// the addresses as before, which an answer beyond the sockets stands for.
+static inline int CPosixUDP_steer(int descriptor, uint32_t count) {
+    const uint32_t unknown = UINT32_MAX;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_LEN, 0),
+        // To load what is not there would be an answer: the first socket.
+        BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, 12, 0, 5),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 25, 0, 3),
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 11),
+        BPF_STMT(BPF_ALU | BPF_MOD | BPF_K, count),
+        BPF_STMT(BPF_RET | BPF_A, 0),
+        BPF_STMT(BPF_RET | BPF_K, unknown),
+    };
+    struct sock_fprog program = {.len = sizeof(code) / sizeof(code[0]), .filter = code};
+    const int attachProgram = 51;  // SO_ATTACH_REUSEPORT_CBPF
+    return setsockopt(descriptor, SOL_SOCKET, attachProgram, &program, sizeof(program));
+}
+
+/// Takes the program away from all sockets of the port.
+static inline int CPosixUDP_steerNoMore(int descriptor) {
+    int value = 0;
+    const int detachProgram = 68;  // SO_DETACH_REUSEPORT_BPF
+    return setsockopt(descriptor, SOL_SOCKET, detachProgram, &value, sizeof(value));
 }
 #endif
 

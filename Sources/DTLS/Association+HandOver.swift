@@ -4,7 +4,11 @@ import DTLSCore
 
 extension Association {
     /// Writes everything and ends. `false`: it cannot be handed over, and lives on.
-    func handOver(to writer: SecretWriter) -> Bool {
+    ///
+    /// - Parameters:
+    ///   - writer: Where to write.
+    ///   - loop: The loop that it has, of so many.
+    func handOver(to writer: SecretWriter, loop: Int, of loops: Int) -> Bool {
         var isHandedOver = false
         let effects = state.withLock { state in
             // A second handshake goes with the first.
@@ -24,6 +28,8 @@ extension Association {
             entry.append(peer)
             entry.append(UInt8(local == nil ? 0 : 1))
             entry.append(local ?? peer)
+            entry.append(UInt8(truncatingIfNeeded: loop))
+            entry.append(UInt8(truncatingIfNeeded: loops))
             entry.append(UInt32(truncatingIfNeeded: payloads.count))
             for payload in payloads { entry.appendPrefixed(payload, UInt16.self) }
             entry.append(UInt32(truncatingIfNeeded: contents.count))
@@ -37,16 +43,20 @@ extension Association {
         return isHandedOver
     }
 
-    /// What ``handOver(to:)`` has written, as far as it makes sense here.
+    /// What ``handOver(to:loop:of:)`` has written, as far as it makes sense here.
     struct Arrival {
         let engineState: DtlsSecretBytes
         let peer: DtlsAddress
         let local: DtlsAddress?
+        /// Which loop it had, of how many.
+        let loop: Int
+        let loops: Int
         let payloads: [[UInt8]]
 
         init?(_ bytes: UnsafeRawBufferPointer) {
             var entry = SecretReader(bytes)
             guard let peer = entry.address(), let hasLocal = entry.number(UInt8.self), let local = entry.address(),
+                let loop = entry.number(UInt8.self), let loops = entry.number(UInt8.self), loop < loops,
                 let count = entry.number(UInt32.self)
             else { return nil }
             var payloads: [[UInt8]] = []
@@ -58,6 +68,8 @@ extension Association {
             engineState = DtlsSecretBytes(state)
             self.peer = peer
             self.local = hasLocal == 1 ? local : nil
+            self.loop = Int(loop)
+            self.loops = Int(loops)
             self.payloads = payloads
         }
     }

@@ -38,8 +38,8 @@ extension DtlsServer {
     ///
     /// Here they have ended from that moment, with ``DtlsCloseReason/handedOver``; their peers are told nothing. What
     /// they had received and nobody has read goes along. What comes between is lost as datagrams are, unless this
-    /// server was told before to read no more (``stopReading()``), hands over its socket, too (``handOverSocket()``),
-    /// and the other server is made with both: then it waits there.
+    /// server was told before to read no more (``stopReading()``), hands over its socket, too (``handOverSocket()``,
+    /// ``handOverSockets()``), and the other server is made with both: then it waits there.
     ///
     /// The bytes must be imported once: two servers that go on with the same keys use nonces twice, which gives the
     /// keys' secrets away. Within a process a second import is refused; beyond it nobody but the caller can see to
@@ -58,15 +58,31 @@ extension DtlsServer {
         lifetime: Duration = .seconds(300),
         where isIncluded: (_ peer: DtlsAddress, _ negotiated: DtlsNegotiated) -> Bool = { _, _ in true }
     ) throws(DtlsError) -> DtlsHandOver {
-        try endpoint.exportAssociations(under: key, lifetime: lifetime, where: isIncluded)
+        // What may fail comes before the first association has ended.
+        try key.validate(lifetime)
+        let nonce = try DtlsHandOverKey.makeNonce()
+        let entries = SecretWriter()
+        var (count, remaining) = (0, 0)
+        for endpoint in endpoints {
+            let (handedOver, kept) = endpoint.handOver(to: entries, where: isIncluded)
+            count += handedOver
+            remaining += kept
+        }
+        let contents = SecretWriter()
+        contents.append(ServerEndpoint.formatVersion)
+        contents.append(UInt32(truncatingIfNeeded: count))
+        contents.append(entries.secret)
+        let bytes = try key.seal(contents.secret, lifetime: lifetime, nonce: nonce)
+        return DtlsHandOver(bytes: bytes, count: count, remaining: remaining)
     }
 
     /// Goes on with associations that ``exportAssociations(under:lifetime:where:)`` has taken out of another server.
     ///
     /// Their connections come out of this server's sequence, however many wait there, with all that
-    /// ``DtlsConnection/negotiated`` told before but for the client's offer. The context's credentials and demands are
-    /// not looked at again; the limits are: when there are too many connections, those that were silent longest make
-    /// room.
+    /// ``DtlsConnection/negotiated`` told before but for the client's offer. The servers may have different numbers of
+    /// loops; with the same number on the same port and host each connection keeps its loop. The context's credentials
+    /// and demands are not looked at again; the limits are: when there are too many connections, those that were silent
+    /// longest make room.
     ///
     /// - Returns: How many go on. One that cannot be read (it may be of a cipher that this host's OpenSSL does not
     ///   have) is left out. Others, for which there is no place (their peer has connected anew, or another one
@@ -76,15 +92,48 @@ extension DtlsServer {
     ///   server is closed. Nothing was imported then.
     @discardableResult
     public func importAssociations(_ bytes: [UInt8], under key: DtlsHandOverKey) throws(DtlsError) -> Int {
-        try endpoint.importAssociations(DtlsSealedAssociations(bytes: bytes, key: key))
+        guard !endpoints[0].state.withLock({ $0.isClosed }) else {
+            throw DtlsError(.connectionClosed, phase: .configuration, "the server was closed")
+        }
+        return adopt(try ServerEndpoint.open(DtlsSealedAssociations(bytes: bytes, key: key)))
     }
 
-    /// Reads no more datagrams, for good: what comes waits in the socket's buffer for a successor who gets the socket.
+    /// Goes on with the associations of a hand-over. Returns with how many.
+    func adopt(_ entries: [DtlsSecretBytes]) -> Int {
+        let context = endpoints[0].state.withLock { $0.context }
+        return entries.count { adopt($0, context) }
+    }
+
+    private func adopt(_ entry: DtlsSecretBytes, _ context: DtlsServerContext) -> Bool {
+        guard let arrival = entry.withUnsafeBytes({ Association.Arrival($0) }),
+            let engine = try? DtlsEngine(takingOver: arrival.engineState, context: context.engineContext),
+            let negotiated = engine.negotiated
+        else {
+            // What this one is made of must not cost the others their lives.
+            endpoints[0].logger?.error("an association of a hand-over cannot be read")
+            return false
+        }
+        let index = home(of: arrival, connectionID: negotiated.connectionIDs?.own ?? [], context)
+        return endpoints[index].adopt(engine, negotiated, arrival, context)
+    }
+
+    /// To which loop an association's datagrams come, as far as that can be known.
+    private func home(of arrival: Association.Arrival, connectionID id: [UInt8], _ context: DtlsServerContext) -> Int {
+        if let first = id.first, steers(context) { return Int(first) % endpoints.count }
+        // On one host the kernel's hash is the same for all sockets, and spreads its values over those of a port in
+        // their order.
+        return arrival.loop * endpoints.count / arrival.loops
+    }
+
+    /// Reads no more datagrams, for good: what comes waits in the sockets' buffers for a successor who gets them.
     ///
     /// Returns when everything that was read before has reached its connection. Connections stay open and can send;
     /// ``exportAssociations(under:lifetime:where:)`` and ``handOverSocket()`` are what to call next.
     public func stopReading() async {
-        await endpoint.loop.stopReading()
+        for endpoint in endpoints { await endpoint.loop.stopReading() }
+        guard endpoints.count > 1 else { return }
+        // What one loop has read it may have handed to another one.
+        for endpoint in endpoints { await endpoint.loop.stopReading() }
     }
 
     /// Closes the server but keeps its socket, for a successor in this process or another one that is made with it:
@@ -95,27 +144,49 @@ extension DtlsServer {
     /// - Returns: A descriptor of the socket, without `FD_CLOEXEC`, so that a program that is started inherits it. It
     ///   is the caller's to close.
     /// - Throws: ``DtlsError/Code-swift.struct/socketFailed`` when there is no descriptor left, or the server was
-    ///   closed before.
+    ///   closed before; ``DtlsError/Code-swift.struct/unsupported`` when the server has several sockets
+    ///   (``handOverSockets()``).
     public func handOverSocket() async throws(DtlsError) -> Int32 {
-        let descriptor = try endpoint.loop.socket.duplicate()
+        guard endpoints.count == 1 else {
+            throw DtlsError(
+                .unsupported,
+                phase: .established,
+                "a server of \(endpoints.count) loops has as many sockets",
+                hint: "call handOverSockets(), and make the successor with all of them"
+            )
+        }
+        return try await handOverSockets()[0]
+    }
+
+    /// As ``handOverSocket()``, for a server of any number of loops: the sockets of all of them, for a successor that is
+    /// made with as many.
+    ///
+    /// - Returns: Descriptors of the sockets, in an order that the successor needs to know. They are the caller's to
+    ///   close. A successor without one of them would not get what comes to it.
+    /// - Throws: ``DtlsError/Code-swift.struct/socketFailed`` when there are not enough descriptors left, or the server
+    ///   was closed before.
+    public func handOverSockets() async throws(DtlsError) -> [Int32] {
+        var copies: [Int32] = []
+        do throws(DtlsError) {
+            for endpoint in endpoints { copies.append(try endpoint.loop.socket.duplicate()) }
+        } catch {
+            for copy in copies { OwnedDescriptor.close(copy) }
+            throw error
+        }
         await close()
-        return descriptor
+        return copies
     }
 }
 
 extension ServerEndpoint {
-    private static let formatVersion: UInt8 = 1
+    static let formatVersion: UInt8 = 2
 
-    func exportAssociations(
-        under key: DtlsHandOverKey,
-        lifetime: Duration,
+    /// Seals what this loop has. Returns how many are in it, and how many of those that were meant are not.
+    func handOver(
+        to entries: SecretWriter,
         where isIncluded: (DtlsAddress, DtlsNegotiated) -> Bool
-    ) throws(DtlsError) -> DtlsHandOver {
-        // What may fail comes before the first association has ended.
-        try key.validate(lifetime)
-        let nonce = try DtlsHandOverKey.makeNonce()
+    ) -> (count: Int, remaining: Int) {
         let associations = state.withLock { $0.table.all }
-        let entries = SecretWriter()
         var count = 0
         var remaining = 0
         for association in associations {
@@ -125,14 +196,13 @@ extension ServerEndpoint {
             }
             guard isIncluded(association.peer, negotiated) else { continue }
             let hasRoom = entries.count < DtlsHandOverKey.maximumContents
-            if hasRoom, association.handOver(to: entries) { count += 1 } else { remaining += 1 }
+            if hasRoom, association.handOver(to: entries, loop: index, of: loopCount) {
+                count += 1
+            } else {
+                remaining += 1
+            }
         }
-        let contents = SecretWriter()
-        contents.append(Self.formatVersion)
-        contents.append(UInt32(truncatingIfNeeded: count))
-        contents.append(entries.secret)
-        let bytes = try key.seal(contents.secret, lifetime: lifetime, nonce: nonce)
-        return DtlsHandOver(bytes: bytes, count: count, remaining: remaining)
+        return (count, remaining)
     }
 
     /// Opens a hand-over, without making anything of it.
@@ -152,48 +222,13 @@ extension ServerEndpoint {
         }
     }
 
-    func importAssociations(_ associations: DtlsSealedAssociations) throws(DtlsError) -> Int {
-        guard !state.withLock({ $0.isClosed }) else {
-            throw DtlsError(.connectionClosed, phase: .configuration, "the server was closed")
-        }
-        return adopt(try Self.open(associations))
-    }
-
-    /// Goes on with the associations of a hand-over. Returns with how many.
-    func adopt(_ entries: [DtlsSecretBytes]) -> Int {
-        let context = state.withLock { $0.context }
-        var taken = 0
-        for entry in entries {
-            guard let association = arrival(entry, context) else {
-                // What this one is made of must not cost the others their lives.
-                logger?.error("an association of a hand-over cannot be read")
-                continue
-            }
-            let peer = association.peer
-            let isPlaced = state.withLock { state in
-                guard !state.isClosed else { return false }
-                let isPlaced = state.table.adopt(association, for: peer, connectionID: association.connectionID ?? [])
-                if isPlaced { state.counters.connections(state.table.count, handshakes: state.admission.count) }
-                return isPlaced
-            }
-            guard isPlaced else {
-                logger?.info("an imported association has no place here", metadata: ["peer": "\(peer)"])
-                association.close(as: .evicted)
-                continue
-            }
-            taken += 1
-            association.reschedule(forgetsLocalAddress: false)
-            opened(association, isLimited: false)
-        }
-        return taken
-    }
-
-    private func arrival(_ entry: DtlsSecretBytes, _ context: DtlsServerContext) -> Association? {
-        let arrival = entry.withUnsafeBytes { Association.Arrival($0) }
-        guard let arrival,
-            let engine = try? DtlsEngine(takingOver: arrival.engineState, context: context.engineContext),
-            let negotiated = engine.negotiated
-        else { return nil }
+    /// Goes on with an association of a hand-over. Returns whether there is a place for it.
+    func adopt(
+        _ engine: sending DtlsEngine,
+        _ negotiated: DtlsNegotiated,
+        _ arrival: Association.Arrival,
+        _ context: DtlsServerContext
+    ) -> Bool {
         let association = Association(
             engine: engine,
             peer: arrival.peer,
@@ -205,7 +240,33 @@ extension ServerEndpoint {
             idleTimeout: limits.idleTimeout
         )
         association.settle(negotiated, payloads: arrival.payloads)
-        return association
+        let loops = state.withLock { $0.loops }
+        let peer = association.peer
+        let id = association.connectionID ?? []
+        let isTaken = others(among: loops).contains { loop in
+            loop.state.withLock { id.isEmpty ? $0.table[peer] != nil : $0.table.contains(connectionID: id) }
+        }
+        let isPlaced =
+            !isTaken
+            && state.withLock { state in
+                guard !state.isClosed else { return false }
+                let isPlaced = state.table.adopt(association, for: peer, connectionID: id)
+                if isPlaced {
+                    let (count, handshakes) = tally.state.withLock { tally in
+                        (tally.connections(state.table.count, ofLoop: index), tally.admission.count)
+                    }
+                    state.counters.connections(count, handshakes: handshakes)
+                }
+                return isPlaced
+            }
+        guard isPlaced else {
+            logger?.info("an imported association has no place here", metadata: ["peer": "\(peer)"])
+            association.close(as: .evicted)
+            return false
+        }
+        association.reschedule(forgetsLocalAddress: false)
+        opened(association, isImported: true)
+        return true
     }
 
     private static var malformed: DtlsError {

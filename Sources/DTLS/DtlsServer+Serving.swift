@@ -17,7 +17,7 @@ extension DtlsServer {
     /// - Parameter body: Called on the socket's queue: it must not block. A connection that it does not keep or give a
     ///   handler (``DtlsConnection/handleDatagrams(with:closed:)``) is closed when it returns.
     public func handleConnections(with body: @escaping @Sendable (_ connection: DtlsConnection) -> Void) {
-        endpoint.accepted.setHandler(body)
+        endpoints[0].accepted.setHandler(body)
     }
 
     /// Serves each connection by a task of its own, on the socket's queue, until the server is closed or the calling
@@ -39,9 +39,9 @@ extension DtlsServer {
     ///
     /// - Parameter body: Called for each connection whose handshake is finished.
     public func serve(_ body: @escaping @Sendable (_ connection: DtlsConnection) async throws -> Void) async {
-        let logger = endpoint.logger
+        let logger = endpoints[0].logger
         // Whoever takes connections had better be there, too, where they come from.
-        await withTaskExecutorPreference(endpoint.loop.executor) {
+        await withTaskExecutorPreference(endpoints[0].loop.executor) {
             await withDiscardingTaskGroup { group in
                 for await connection in self {
                     group.addTask(executorPreference: connection.executor) {

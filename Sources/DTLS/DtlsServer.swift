@@ -19,60 +19,57 @@ public import Logging
 ///
 /// Everything may be called from any thread or task. A server that nobody holds any more is closed.
 public final class DtlsServer: Sendable {
-    let endpoint: ServerEndpoint
+    /// One for each loop.
+    let endpoints: [ServerEndpoint]
+    let accepted: AcceptQueue
+    private let steers: Bool
 
-    private init(
-        _ gate: consuming DtlsHelloGate,
-        _ socket: UDPSocket,
-        _ context: DtlsServerContext,
-        _ limits: DtlsServerLimits,
-        _ admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
-        _ handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?,
-        _ logger: Logger?,
-        _ associations: [DtlsSecretBytes]
-    ) {
-        endpoint = ServerEndpoint(
-            socket: socket,
-            gate: gate,
-            context: context,
-            limits: limits,
-            admitsAddress: admitsAddress,
-            handshakeFailed: handshakeFailed,
-            logger: logger
-        )
+    init(_ sockets: [UDPSocket], _ plan: ServerPlan) {
+        accepted = plan.accepted
+        steers = plan.steers
+        endpoints = sockets.enumerated().map { ServerEndpoint(socket: $1, plan: plan, index: $0) }
+        ServerEndpoint.join(endpoints)
+        steer(for: plan.context)
         // Before the first datagram is read.
-        _ = endpoint.adopt(associations)
-        endpoint.start()
+        _ = adopt(plan.arrivals)
+        for endpoint in endpoints { endpoint.start() }
     }
 
-    /// Binds a socket and begins to serve.
+    /// Binds a socket, or one for each loop, and begins to serve.
     ///
     /// - Parameters:
     ///   - host: The local address or name. The default, `::`, serves IPv6 and IPv4 clients; where the system has no
     ///     IPv6 it stands for `0.0.0.0`.
     ///   - port: The local port; 0 lets the system pick one, which ``localAddress`` tells. CoAP has 5684.
     ///   - context: Credentials and demands.
-    ///   - options: The socket's options.
+    ///   - options: The sockets' options.
+    ///   - loops: How many cores the server may use: 1 to 64. Each loop has a socket (`SO_REUSEPORT`) and a serial
+    ///     queue of its own; a connection belongs to one of them for life, and finds it wherever its datagrams come
+    ///     from. More loops than cores bring nothing; with one core left to what the application does besides,
+    ///     most programs do best. More than one need Linux. Default: 1.
     ///   - limits: How much of the server its peers may take.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share; `nil`, the default, for one of this
     ///     server's own.
     ///   - admitsAddress: Asked about the source of each hello of a stranger, and of each datagram of a peer that has
-    ///     moved, before anything is computed, on the server's queue: it must be quick, and must not call this server's
-    ///     functions that wait. `false` drops the datagram. Default: everyone may come. (Addresses can be forged; after
-    ///     the cookie exchange they are not.)
+    ///     moved, before anything is computed, on the queue of the loop that it came to: it must be quick, and must not
+    ///     call this server's functions that wait. `false` drops the datagram. Default: everyone may come. (Addresses
+    ///     can be forged; after the cookie exchange they are not.)
     ///   - handshakeFailed: Told of each handshake that failed after its cookie, and why: for logs, or to ban an
     ///     address. Called on the server's queue or wherever the failure was noticed; it must be quick.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     ///   - associations: What another server has exported (``exportAssociations(under:lifetime:where:)``). It is
     ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
-    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
-    ///   or limits out of their range, ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`.
+    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options,
+    ///   limits or a number of loops out of their range, ``DtlsError/Code-swift.struct/unsupported`` for more than one
+    ///   loop where the system does not spread the peers, ``DtlsError/Code-swift.struct/handOverRefused`` for
+    ///   `associations`.
     public static func bind(
         host: String = "::",
         port: UInt16,
         context: DtlsServerContext,
         options: DtlsSocketOptions = DtlsSocketOptions(),
+        loops: Int = 1,
         limits: DtlsServerLimits = DtlsServerLimits(),
         cookieSecrets: DtlsCookieSecrets? = nil,
         admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
@@ -80,11 +77,17 @@ public final class DtlsServer: Sendable {
         logger: Logger? = nil,
         associations: DtlsSealedAssociations? = nil
     ) async throws(DtlsError) -> DtlsServer {
-        try limits.validate()
-        let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
-        let entries = try associations.map { sealed throws(DtlsError) in try ServerEndpoint.open(sealed) } ?? []
-        let socket = try await UDPSocket.bind(host: host, port: port, options: options)
-        return DtlsServer(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, entries)
+        let plan = try ServerPlan(
+            context: context,
+            loops: loops,
+            limits: limits,
+            cookieSecrets: cookieSecrets,
+            admitsAddress: admitsAddress,
+            handshakeFailed: handshakeFailed,
+            logger: logger,
+            associations: associations
+        )
+        return DtlsServer(try await UDPSocket.bind(host: host, port: port, options: options, count: loops), plan)
     }
 
     /// Serves on a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back
@@ -94,9 +97,7 @@ public final class DtlsServer: Sendable {
     ///   - descriptor: A bound UDP socket of IPv4 or IPv6. Nobody else may read from it while the server lives.
     ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
     ///   - context: Credentials and demands.
-    ///   - limits: As in
-    ///     ``bind(host:port:context:options:limits:cookieSecrets:admitsAddress:handshakeFailed:logger:associations:)``,
-    ///     like those that follow.
+    ///   - limits: As for a server that binds its socket by itself, like those that follow.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
     ///   - admitsAddress: Asked about the sources of strangers and of peers that have moved.
     ///   - handshakeFailed: Told of each handshake that failed after its cookie.
@@ -116,30 +117,80 @@ public final class DtlsServer: Sendable {
         logger: Logger? = nil,
         associations: DtlsSealedAssociations? = nil
     ) throws(DtlsError) {
-        // First what may fail: a descriptor that was adopted is closed with its socket.
-        try limits.validate()
-        let gate = try DtlsHelloGate(limits: limits.fragmentedHellos, secrets: cookieSecrets)
-        let entries = try associations.map { sealed throws(DtlsError) in try ServerEndpoint.open(sealed) } ?? []
-        let socket = try UDPSocket.adopt(descriptor: descriptor, takesOwnership: takesOwnership)
-        self.init(gate, socket, context, limits, admitsAddress, handshakeFailed, logger, entries)
+        try self.init(
+            sockets: [descriptor],
+            takesOwnership: takesOwnership,
+            context: context,
+            limits: limits,
+            cookieSecrets: cookieSecrets,
+            admitsAddress: admitsAddress,
+            handshakeFailed: handshakeFailed,
+            logger: logger,
+            associations: associations
+        )
+    }
+
+    /// Serves on several sockets of the caller, with a loop for each.
+    ///
+    /// - Parameters:
+    ///   - descriptors: All sockets of one port, in the order in which they were bound, each with `SO_REUSEPORT`; those
+    ///     that ``handOverSockets()`` has returned, for instance.
+    ///   - takesOwnership: Whether ``close()`` closes the descriptors. Default: they are left open.
+    ///   - context: Credentials and demands.
+    ///   - limits: As for a server that binds its socket by itself, like those that follow.
+    ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
+    ///   - admitsAddress: Asked about the sources of strangers and of peers that have moved.
+    ///   - handshakeFailed: Told of each handshake that failed after its cookie.
+    ///   - logger: Where to log.
+    ///   - associations: What another server has exported.
+    /// - Throws: As for a single socket;
+    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` also when they do not share a port or are not 1 to 64,
+    ///   ``DtlsError/Code-swift.struct/unsupported`` for several where the system does not spread the peers.
+    public convenience init(
+        sockets descriptors: [Int32],
+        takesOwnership: Bool = false,
+        context: DtlsServerContext,
+        limits: DtlsServerLimits = DtlsServerLimits(),
+        cookieSecrets: DtlsCookieSecrets? = nil,
+        admitsAddress: (@Sendable (DtlsAddress) -> Bool)? = nil,
+        handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)? = nil,
+        logger: Logger? = nil,
+        associations: DtlsSealedAssociations? = nil
+    ) throws(DtlsError) {
+        let plan = try ServerPlan(
+            context: context,
+            loops: descriptors.count,
+            limits: limits,
+            cookieSecrets: cookieSecrets,
+            admitsAddress: admitsAddress,
+            handshakeFailed: handshakeFailed,
+            logger: logger,
+            associations: associations
+        )
+        self.init(try UDPSocket.adopt(descriptors: descriptors, takesOwnership: takesOwnership), plan)
     }
 
     deinit {
-        endpoint.close()
+        for endpoint in endpoints { endpoint.close() }
     }
 
-    /// The address that the socket is bound to.
-    public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
+    /// The address that the server is bound to.
+    public var localAddress: DtlsAddress { endpoints[0].loop.socket.localAddress }
 
-    /// What the server limits its peers to.
-    public var limits: DtlsServerLimits { endpoint.limits }
+    /// How many loops it has.
+    public var loops: Int { endpoints.count }
+
+    /// What the server limits its peers to, over all loops.
+    public var limits: DtlsServerLimits { endpoints[0].limits }
 
     /// What went through the server so far, over all of its connections, those that have ended included, and over what
     /// belonged to none.
     ///
     /// Each live connection is asked, so the call takes the longer the more there are: some hundred nanoseconds for
     /// each.
-    public var statistics: DtlsStatistics { endpoint.statistics }
+    public var statistics: DtlsStatistics {
+        endpoints.reduce(into: DtlsStatistics()) { $0.add($1.statistics) }
+    }
 
     /// Lets nobody new in, waits until every connection has ended by itself or the time is over, and closes the server.
     ///
@@ -152,13 +203,14 @@ public final class DtlsServer: Sendable {
     @discardableResult
     public func drain(for timeout: Duration) async -> Int {
         await withTaskGroup(of: Void.self) { group in
-            group.addTask { _ = await self.endpoint.drain() }
+            for endpoint in self.endpoints { endpoint.refuseHellos() }
+            group.addTask { for endpoint in self.endpoints { _ = await endpoint.drain() } }
             let timeout = Swift.min(timeout, DtlsServerLimits.longest)
             group.addTask { try? await Task.sleep(for: timeout, clock: .continuous) }
             await group.next()
             group.cancelAll()
         }
-        let remaining = endpoint.connectionCount
+        let remaining = endpoints.reduce(0) { $0 + $1.connectionCount }
         await close()
         return remaining
     }
@@ -167,7 +219,8 @@ public final class DtlsServer: Sendable {
     /// Connections and handshakes under way are not concerned: call ``closeConnections(where:)`` again a handshake's
     /// time later, or change the ticket keys as well, where someone is to be kept out.
     public func replaceContext(_ context: DtlsServerContext) {
-        endpoint.replaceContext(context)
+        for endpoint in endpoints { endpoint.replaceContext(context) }
+        steer(for: context)
     }
 
     /// Closes, with close_notify, every connection for which `shouldClose` is true: those of a revoked certificate or a
@@ -176,16 +229,25 @@ public final class DtlsServer: Sendable {
     /// - Returns: How many were closed.
     @discardableResult
     public func closeConnections(where shouldClose: (DtlsNegotiated) -> Bool) -> Int {
-        endpoint.closeConnections(where: shouldClose)
+        endpoints.reduce(0) { $0 + $1.closeConnections(where: shouldClose) }
     }
 
     /// Ends the sequence, closes every connection with close_notify, and closes the socket or gives it back.
     ///
     /// Returns when that is done. May be called any number of times.
     public func close() async {
-        endpoint.close()
-        await endpoint.loop.waitUntilEnded()
+        for endpoint in endpoints { endpoint.close() }
+        for endpoint in endpoints { await endpoint.loop.waitUntilEnded() }
     }
+
+    /// Has the kernel look at Connection IDs, unless they are such that they do not tell a loop.
+    private func steer(for context: DtlsServerContext) {
+        guard endpoints.count > 1 else { return }
+        endpoints[0].loop.socket.steerByConnectionID(among: steers(context) ? endpoints.count : nil)
+    }
+
+    /// Whether it does.
+    func steers(_ context: DtlsServerContext) -> Bool { steers && context.configuration.connectionIDs.areMadeHere }
 }
 
 extension DtlsServer: AsyncSequence {
@@ -201,12 +263,12 @@ extension DtlsServer: AsyncSequence {
 
         /// Waits for the next connection; `nil` once the server is closed, and when the task is cancelled.
         public mutating func next() async -> DtlsConnection? {
-            await server.endpoint.accepted.next()
+            await server.accepted.next()
         }
 
         /// As ``next()``, whatever the caller's actor.
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(Never) -> DtlsConnection? {
-            await server.endpoint.accepted.next()
+            await server.accepted.next()
         }
     }
 }

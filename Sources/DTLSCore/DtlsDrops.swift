@@ -67,6 +67,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     /// A datagram to an address where the peer has not yet shown to be, beyond three times what has come from there
     /// (RFC 9853).
     public static let unprovenPath = Self(kind: .unprovenPath)
+    /// A datagram that came to another loop of the server than its connection's, more than wait to be handed over.
+    public static let loopQueueFull = Self(kind: .loopQueueFull)
 
     /// All of them.
     public static let allCases = Kind.allCases.map { Self(kind: $0) }
@@ -78,7 +80,7 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
         case malformedRecord, clearRecordWhenOpen, clearAlert, clearData, improperHandshakeMessage, improperSealedRecord
         case undersizedRecord, earlyRecordLimit, reassemblyLimit
         case unopenedRecord
-        case waitingForApplication, receiveQueueFull, sendQueueFull, unprovenPath
+        case waitingForApplication, receiveQueueFull, sendQueueFull, unprovenPath, loopQueueFull
     }
 }
 

@@ -224,7 +224,7 @@ extension HandlerTests {
             let context = try DtlsClientContext.preSharedKey()
             let first = try await clients[0].connect(to: server.localAddress, context: context)
             try await eventually("it waits") { server.statistics.connectionsOpen == 1 }
-            let executor = server.endpoint.loop.executor
+            let executor = server.endpoints[0].loop.executor
             let count = Lock(0)
             server.handleConnections { connection in
                 XCTAssertTrue(executor.isAwake)

@@ -24,7 +24,7 @@ final class LifetimeTests: XCTestCase {
                 switch child.value {
                 case let association as Association: add("Association", association)
                 case let endpoint as ClientEndpoint: add("ClientEndpoint", endpoint)
-                case let endpoint as ServerEndpoint: add("ServerEndpoint", endpoint)
+                case let endpoints as [ServerEndpoint]: for endpoint in endpoints { add("ServerEndpoint", endpoint) }
                 default: continue
                 }
             }

@@ -9,7 +9,7 @@ final class ServingTests: XCTestCase {
     func testServing() async throws {
         try await withDeadline {
             let server = try await DtlsServer.onLoopback()
-            let executor = server.endpoint.loop.executor
+            let executor = server.endpoints[0].loop.executor
             let ended = Lock(0)
             let serving = Task {
                 await server.serve { connection in

@@ -65,6 +65,37 @@ final class ExampleProgramTests: XCTestCase {
         }
     }
 
+    #if os(Linux)
+        /// Peers of any loop are answered, at any of their addresses, over a restart too.
+        func testEchoServerOfSeveralLoops() async throws {
+            try await withDeadline { peers in
+                try peers.makeDirectory()
+                let file = peers.directory.appendingPathComponent("connections").path
+                let options = Self.psk + ["--state", file, "--loops"]
+                let (server, address) = try await peers.startEchoServer(options + ["3"])
+                for _ in 0..<6 {
+                    let exchange = ["--message", "one", "--message", "two", "--replies", "2", "--rebind-after", "1"]
+                    let (status, output) = try await peers.runClient(address, Self.psk + exchange)
+                    XCTAssertEqual(status, 0, output.standardErrorText)
+                    XCTAssertEqual(output.standardOutputText, "one\ntwo\n")
+                }
+                let client = try peers.startClient(address, Self.psk)
+                try client.write("first\n")
+                try await client.wait(for: "first\n")
+                server.send(signal: SIGTERM)
+                try await server.waitForExit()
+                let successor = try await peers.startEchoServer(port: address.port, options + ["2"]).peer
+                try await successor.wait(for: "took over 1 connection\n")
+                try client.write("second\n")
+                try await client.wait(for: "second\n")
+            }
+            try await withDeadline { peers in
+                let text = try await peers.expectFailure("dtls-echo-server", Self.psk + ["--loops", "65"], status: 64)
+                XCTAssertTrue(text.contains("--loops takes 1 to 64"), text)
+            }
+        }
+    #endif
+
     func testEchoServerAnswersGnuTLSOverIPv6() async throws {
         try await withDeadline { peers in
             let (server, address) = try await peers.startEchoServer(at: "::1", Self.psk + ["--quiet"])

@@ -111,3 +111,5 @@ struct ConnectionTable<Value: AnyObject> {
         }
     }
 }
+
+extension ConnectionTable.Entry: Sendable where Value: Sendable {}

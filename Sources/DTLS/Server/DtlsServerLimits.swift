@@ -5,6 +5,8 @@ public import DTLSCore
 /// The defaults suit a server on the open Internet with a few gigabytes of memory. A connection that has been idle for
 /// four minutes costs the library some 2 KiB, or, where it lives in OpenSSL (``DtlsRecordLayer``), some 40 to
 /// 120 kB. What waits to be read, and the caller's task that waits for it, come on top.
+///
+/// They hold for a server as a whole, however many loops it has.
 public struct DtlsServerLimits: Sendable, Hashable {
     /// How many connections may be open: 1 or more. Default: 20,000. Handshakes under way have ``handshakes``.
     ///
@@ -56,15 +58,17 @@ public struct DtlsServerLimits: Sendable, Hashable {
     /// A peer that knows no Connection IDs (``DtlsNegotiated/connectionIDs``) and whose NAT has given it another port
     /// goes on at once with this: if one of the associations at the same host opens the record, and it is newer than
     /// all before, the association moves. (Where there are no more associations than this, those of other hosts are
-    /// tried as well.) There is no check of the new address as there is with an ID: whoever can send a peer's newest
-    /// record from a forged address diverts the answers. A trial takes about a microsecond; datagrams of strangers are
-    /// tried 1,000 times a second at the most, and those of one network (IPv4 /24, IPv6 /64) 250 times.
+    /// tried as well; with several loops, where one of them has no more.) There is no check of the new address as there
+    /// is with an ID: whoever can send a peer's newest record from a forged address diverts the answers. A trial takes
+    /// about a microsecond; datagrams of strangers are tried 1,000 times a second at the most, and those of one network
+    /// (IPv4 /24, IPv6 /64) 250 times.
     public var movedPeerTrials = 0
 
     /// How much of what a peer sent waits to be read, for each connection.
     public var queue = DtlsQueueLimits()
 
-    /// How many hellos in fragments may be under way, and how large.
+    /// How many hellos in fragments may be under way, and how large. Each of several loops has an equal share of the
+    /// number, and one at least.
     public var fragmentedHellos = DtlsHelloGate.Limits()
 
     /// Makes limits with the default values.

@@ -8,7 +8,7 @@ struct MovedPeerSearch {
     /// How many of them one network has, so that nobody uses up everybody's.
     private static let rateOfPrefix = DtlsRate(perSecond: 250, burst: 250)
 
-    private let trials: Int
+    let trials: Int
     private var bucket: TokenBucket
     private var prefixes: PrefixRateLimiter
     private var byHost: [DtlsAddress: [Association]] = [:]

@@ -4,15 +4,21 @@ import Logging
 
 extension ServerEndpoint: SocketLoopHandler {
     /// What to do about a datagram.
-    private enum Route {
+    enum Route {
         case drop
         case deliver(Association, also: Association?)
+        /// This loop knows nothing of it, or nothing but who is at its source's address; one of these may.
+        case ask([ServerEndpoint], known: Association?, also: Association?)
         /// It may be sealed by one of these, whose peer is elsewhere now.
         case trial([Association])
         /// It may be the hello of somebody new, or of a peer that starts anew.
         case greet(isKnown: Bool)
         case reply([UInt8], DtlsCapture?, hasCookie: Bool)
         case admit(DtlsClientHello, DtlsClientHello.Identity, DtlsServerContext)
+
+        static func deliver(_ entry: ConnectionTable<Association>.Entry) -> Route {
+            .deliver(entry.current, also: entry.candidate)
+        }
     }
 
     func receive(
@@ -26,6 +32,11 @@ extension ServerEndpoint: SocketLoopHandler {
             return owner.receive(datagram, from: source, to: local, on: loop, now: now)
         }
         var route = routeToKnown(datagram, from: source, now: now)
+        if case .ask(let loops, let known, let candidate) = route {
+            route =
+                routeToOther(loops, datagram, from: source, now: now)
+                ?? known.map { .deliver($0, also: candidate) } ?? drop(.unknownPeer)
+        }
         if case .trial(let candidates) = route {
             // Ciphers: outside of the lock.
             let owner = candidates.first { $0.recognizes(datagram) }
@@ -45,8 +56,10 @@ extension ServerEndpoint: SocketLoopHandler {
             route = drop(.refusedAddress)
         }
         switch route {
-        case .drop, .greet, .trial:
+        case .drop, .greet, .trial, .ask:
             break
+        case .deliver(let association, let other) where loopCount > 1 && association.owner !== self:
+            hand(datagram, to: association, also: other, from: source, to: local)
         case .deliver(let association, let other):
             association.receive(datagram, from: source, to: local, on: loop, now: now)
             other?.receive(datagram, from: source, to: local, on: loop, now: now)
@@ -83,7 +96,7 @@ extension ServerEndpoint: SocketLoopHandler {
         }
     }
 
-    private func drop(_ reason: DtlsDropReason) -> Route {
+    func drop(_ reason: DtlsDropReason) -> Route {
         state.withLock { $0.counters.dropped(reason) }
         return .drop
     }
@@ -102,7 +115,10 @@ extension ServerEndpoint: SocketLoopHandler {
             if let owner = state.table.owner(ofConnectionIDIn: datagram) { return .deliver(owner, also: nil) }
             let entry = state.table[source]
             if DtlsHelloGate.startsWithClientHello(datagram.bytes) { return .greet(isKnown: entry != nil) }
-            if let entry { return .deliver(entry.current, also: entry.candidate) }
+            if !state.loops.isEmpty, entry == nil || DtlsEngine.startsWithConnectionID(datagram) {
+                return .ask(state.loops, known: entry?.current, also: entry?.candidate)
+            }
+            if let entry { return .deliver(entry) }
             if let candidates = state.search?.candidates(for: datagram, from: source, now: now), !candidates.isEmpty {
                 return .trial(candidates)
             }
@@ -127,14 +143,14 @@ extension ServerEndpoint: SocketLoopHandler {
             if state.isDraining { return drop(.draining) }
             // Before anything is computed. A hello with a cookie has its share of handshakes instead, which nobody else
             // can use up.
-            if !hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
+            if !hasCookie, tally.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
             var peer: [UInt8] = []
             source.appendBytes(to: &peer)
             switch state.gate.judge(datagram.bytes, from: peer, now: now) {
             case .ignore:
                 return drop(.unusableHello)
             case .reply(let reply):
-                if hasCookie, state.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
+                if hasCookie, tally.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
                 return .reply(reply, state.context.configuration.capture, hasCookie: true)
             case .accept(let hello):
                 let identity = hello.identity
@@ -145,7 +161,9 @@ extension ServerEndpoint: SocketLoopHandler {
                     if association.connectionState == .handshaking { return .deliver(association, also: nil) }
                     return drop(.repeatedHello)
                 }
-                guard state.admission.admits(prefix), state.handshakeRate?.take(prefix, now: now) != false else {
+                guard tally.state.withLock({ $0.admission.admits(prefix) }),
+                    tally.handshakeRate?.take(prefix, now: now) != false
+                else {
                     return drop(.handshakeRate)
                 }
                 if let alert = state.refused.alert(for: identity.digest, from: source, now: now) {
@@ -153,13 +171,17 @@ extension ServerEndpoint: SocketLoopHandler {
                     return .reply(hello.record(of: alert), state.context.configuration.capture, hasCookie: false)
                 }
                 // Nobody gives way to a hello: that happens when its handshake is finished.
-                if entry == nil, state.silence.count >= limits.connections,
-                    state.silence.stalest(silentSince: now - limits.staleAfter) == nil
-                {
-                    return drop(.connectionLimit)
-                }
+                if entry == nil, isFull(now: now) { return drop(.connectionLimit) }
                 return .admit(hello, identity, state.context)
             }
+        }
+    }
+
+    /// Whether all connections are there that there may be, and none is stale.
+    private func isFull(now: ContinuousClock.Instant) -> Bool {
+        tally.state.withLock { tally in
+            tally.silence.count >= limits.connections
+                && tally.silence.stalest(silentSince: now - limits.staleAfter) == nil
         }
     }
 
@@ -195,8 +217,7 @@ extension ServerEndpoint: SocketLoopHandler {
             guard !state.isClosed else { return false }
             // An import may have brought the ID meanwhile. The client asks again, and gets another one.
             if let id = association.connectionID, state.table.contains(connectionID: id) { return false }
-            // Beside imports only this queue lets anybody in, so what was true when the hello was judged still is.
-            evicted = state.admission.admit(association, AddressPrefix(source))
+            // Beside imports only this queue lets anybody in here, so what was true when the hello was judged still is.
             switch state.table[source] {
             case nil:
                 state.table.insert(association, for: source)
@@ -208,7 +229,11 @@ extension ServerEndpoint: SocketLoopHandler {
                 displaced = state.table.setCandidate(association, for: source)
             }
             if let id = association.connectionID { state.table.insert(association, connectionID: id) }
-            state.counters.connections(state.table.count, handshakes: state.admission.count)
+            let (count, handshakes) = tally.state.withLock { tally in
+                evicted = tally.admission.admit(association, AddressPrefix(source))
+                return (tally.connections(state.table.count, ofLoop: index), tally.admission.count)
+            }
+            state.counters.connections(count, handshakes: handshakes)
             return true
         }
         displaced?.abandon()
@@ -222,11 +247,19 @@ extension ServerEndpoint: SocketLoopHandler {
         _ hello: DtlsClientHello,
         _ source: DtlsAddress
     ) throws(DtlsError) -> sending DtlsEngine {
+        // What is made here has its loop in its first byte.
+        let areMadeHere = context.configuration.connectionIDs.areMadeHere
+        let places = loopCount == 1 || areMadeHere ? [self] : state.withLock { $0.loops }
         for _ in 0..<8 {
-            let engine = try DtlsEngine(server: context.engineContext, hello: hello, usesIPv6: source.isIPv6)
-            guard let id = engine.ownConnectionID, state.withLock({ $0.table.contains(connectionID: id) }) else {
-                return engine
-            }
+            let engine = try DtlsEngine(
+                server: context.engineContext,
+                hello: hello,
+                usesIPv6: source.isIPv6,
+                residue: loopCount == 1 ? nil : ConnectionIDResidue(index, modulo: loopCount)
+            )
+            guard let id = engine.ownConnectionID,
+                places.contains(where: { $0.state.withLock { $0.table.contains(connectionID: id) } })
+            else { return engine }
         }
         throw DtlsError(
             .invalidConfiguration,
@@ -242,16 +275,13 @@ extension ServerEndpoint: SocketLoopHandler {
     }
 
     func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
-        let concerned = state.withLock { state -> [Association?] in
-            if error.peer.port == 0 { return state.table.all.filter { error.concerns($0.peer) } }
-            let entry = state.table[error.peer]
-            return [entry?.current, entry?.candidate]
-        }
-        for association in concerned { association?.networkReported(error, now: now) }
+        for association in associations(concernedBy: error) { association.networkReported(error, now: now) }
     }
 
     func socketFailed(_ error: DtlsError, of loop: SocketLoop) {
         logger?.error("the server's socket failed", metadata: ["error": "\(error)"])
+        let loops = state.withLock { $0.loops }
         close()
+        for other in others(among: loops) { other.close() }
     }
 }

@@ -1,27 +1,34 @@
 import Logging
 
-/// The inside of a ``DtlsServer``: one socket, the gate, the associations by peer, and the queue of finished
-/// connections.
+/// The inside of a ``DtlsServer``, or one of its loops: one socket, the gate, the associations by peer, and the queue
+/// of finished connections.
+///
+/// The loops of a server know of each other (`ServerEndpoint+Loops.swift`): what one of them does not know may be
+/// another's. None holds its lock while it asks another one.
 final class ServerEndpoint: AssociationOwner {
     let loop: SocketLoop
+    /// Which of the server's loops it is, of how many.
+    let index: Int
+    let loopCount: Int
     let logger: Logger?
     let accepted: AcceptQueue
+    let tally: ServerTally
     let limits: DtlsServerLimits
     let admitsAddress: (@Sendable (DtlsAddress) -> Bool)?
     let handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?
     let state: Lock<State>
+    /// What other loops have handed to this one, and it has not taken.
+    let strays = Lock(Strays())
 
     struct State: ~Copyable {
         var gate: DtlsHelloGate
         /// For handshakes that begin now.
         var context: DtlsServerContext
-        var admission: HandshakeAdmission
         /// Nil where nobody without a Connection ID is searched.
         var search: MovedPeerSearch?
-        var cookieRate: PrefixRateLimiter?
-        var handshakeRate: PrefixRateLimiter?
         var table = ConnectionTable<Association>()
-        var silence = SilenceOrder()
+        /// All loops of the server in their order, until it is closed; empty where there is but one.
+        var loops: [ServerEndpoint] = []
         var refused = RefusedHellos()
         var counters = EndpointCounters()
         var drainers = Waiters<Bool>()
@@ -29,35 +36,17 @@ final class ServerEndpoint: AssociationOwner {
         var isClosed = false
     }
 
-    init(
-        socket: UDPSocket,
-        gate: consuming DtlsHelloGate,
-        context: DtlsServerContext,
-        limits: DtlsServerLimits,
-        admitsAddress: (@Sendable (DtlsAddress) -> Bool)?,
-        handshakeFailed: (@Sendable (DtlsAddress, DtlsError) -> Void)?,
-        logger: Logger?
-    ) {
+    init(socket: UDPSocket, plan: ServerPlan, index: Int) {
+        self.index = index
+        loopCount = plan.states.count
         loop = SocketLoop(socket: socket, executor: .server())
-        accepted = AcceptQueue(maximumCount: limits.waitingConnections)
-        self.limits = limits
-        self.admitsAddress = admitsAddress
-        self.handshakeFailed = handshakeFailed
-        self.logger = logger
-        let now = ContinuousClock.now
-        state = Lock(
-            State(
-                gate: gate,
-                context: context,
-                admission: HandshakeAdmission(
-                    maximum: limits.handshakes,
-                    maximumPerPrefix: limits.handshakesPerPrefix
-                ),
-                search: limits.movedPeerTrials > 0 ? MovedPeerSearch(trials: limits.movedPeerTrials, now: now) : nil,
-                cookieRate: limits.cookieRatePerPrefix.map { PrefixRateLimiter($0, now: now) },
-                handshakeRate: limits.handshakeRatePerPrefix.map { PrefixRateLimiter($0, now: now) }
-            )
-        )
+        accepted = plan.accepted
+        tally = plan.tally
+        limits = plan.limits
+        admitsAddress = plan.admitsAddress
+        handshakeFailed = plan.handshakeFailed
+        logger = plan.logger
+        state = plan.states[index]
     }
 
     /// Begins to read datagrams.
@@ -65,10 +54,12 @@ final class ServerEndpoint: AssociationOwner {
 
     func close() {
         var drainers: [UnsafeContinuation<Bool, Never>] = []
-        let associations = state.withLock { state -> [Association] in
+        // The others leave the lock before they are released.
+        let (associations, _) = state.withLock { state -> ([Association], [ServerEndpoint]) in
             state.isClosed = true
             drainers = state.drainers.removeAll()
-            return state.table.all
+            defer { state.loops = [] }
+            return (state.table.all, state.loops)
         }
         for drainer in drainers { drainer.resume(returning: true) }
         let waiting = accepted.end()
@@ -102,6 +93,11 @@ final class ServerEndpoint: AssociationOwner {
     var statistics: DtlsStatistics {
         let (counters, associations) = state.withLock { ($0.counters, $0.table.all) }
         return counters.statistics(associations, loop.socket.counters)
+    }
+
+    /// Lets nobody new in.
+    func refuseHellos() {
+        state.withLock { $0.isDraining = true }
     }
 
     /// Lets nobody new in, and waits until everyone has gone. Returns `false` when the task was cancelled before.
@@ -177,48 +173,55 @@ final class ServerEndpoint: AssociationOwner {
     }
 
     func associationOpened(_ association: Association) {
-        opened(association, isLimited: true)
+        opened(association, isImported: false)
     }
 
     /// Hands an open association to the application.
     ///
-    /// - Parameter isLimited: Whether it is closed when too many wait.
-    func opened(_ association: Association, isLimited: Bool) {
+    /// - Parameter isImported: Whether it has opened elsewhere: then it replaces nobody at its address, and any number
+    ///   may wait.
+    func opened(_ association: Association, isImported: Bool) {
         var replaced: Association?
         var evicted: Association?
+        var loops: [ServerEndpoint] = []
         let peer = association.peer
         let usesConnectionID = association.usesConnectionID
         let isThere = state.withLock { state -> Bool in
-            state.admission.handshakeEnded(association)
             // Off the loop, the peer may be elsewhere by now, and the table know of it or not.
             let places = [peer, association.peer]
             // It may have been closed between its last datagram and here.
-            guard let peer = places.first(where: { state.table.contains(association, for: $0) }) else { return false }
-            replaced = state.table.promote(association, for: peer)
+            let place = places.first { state.table.contains(association, for: $0) }
+            let former = place.flatMap { state.table.promote(association, for: $0) }
+            tally.state.withLock { tally in
+                tally.admission.handshakeEnded(association)
+                if let former { tally.silence.remove(former) }
+                guard place != nil else { return }
+                // Only who has proved who he is takes the place of another.
+                if tally.silence.count >= limits.connections {
+                    evicted = tally.silence.takeStalest(silentSince: .now - limits.staleAfter) ?? association
+                }
+                if evicted !== association { tally.silence.add(association, now: .now) }
+            }
+            guard let place else { return false }
+            replaced = former
             if let id = association.connectionID, !usesConnectionID {
                 state.table.remove(association, connectionID: id)
             }
-            if let replaced { state.silence.remove(replaced) }
-            // Only who has proved who he is takes the place of another.
-            if state.silence.count >= limits.connections {
-                evicted = state.silence.takeStalest(silentSince: .now - limits.staleAfter) ?? association
-            }
-            if evicted !== association {
-                state.silence.add(association, now: .now)
-                if !usesConnectionID { state.search?.add(association, at: peer) }
-            }
+            if evicted !== association, !usesConnectionID { state.search?.add(association, at: place) }
+            loops = state.loops
             return true
         }
         guard isThere else { return }
         evicted?.close(as: .evicted)
         replaced?.abandon()
+        if !isImported { for other in others(among: loops) { other.abandonAssociation(at: association.peer) } }
         logger?.debug(
             "handshake finished",
             metadata: ["peer": "\(association.peer)", "suite": "\(association.negotiated?.cipherSuite.name ?? "")"]
         )
         // Whoever nobody takes is released here, and closes by that.
         guard evicted !== association, let connection = association.connection(keepingAlive: nil) else { return }
-        if !accepted.add(connection, isLimited: isLimited) {
+        if !accepted.add(connection, isLimited: !isImported) {
             logger?.warning("a connection was closed: too many wait for the application")
             connection.close()
         }
@@ -232,6 +235,7 @@ final class ServerEndpoint: AssociationOwner {
         let usesConnectionID = association.usesConnectionID
         state.withLock { state in
             // Whoever has closed it meanwhile has looked for it where it is now.
+            defer { note(state.table.count) }
             guard association.closeReason == nil else {
                 state.table.remove(association, for: former)
                 state.search?.remove(association, at: former)
@@ -243,13 +247,21 @@ final class ServerEndpoint: AssociationOwner {
         logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])
     }
 
+    /// Takes note of how many connections this loop has.
+    private func note(_ count: Int) {
+        _ = tally.state.withLock { $0.connections(count, ofLoop: index) }
+    }
+
     func associationClosed(_ association: Association, _ reason: DtlsCloseReason) {
         let statistics = association.statistics
         let peer = association.peer
         let drainers = state.withLock { state -> [UnsafeContinuation<Bool, Never>] in
-            state.admission.handshakeEnded(association)
-            state.silence.remove(association)
             state.table.remove(association, for: peer)
+            tally.state.withLock { tally in
+                tally.admission.handshakeEnded(association)
+                tally.silence.remove(association)
+                tally.connections(state.table.count, ofLoop: index)
+            }
             state.search?.remove(association, at: peer)
             if let id = association.connectionID { state.table.remove(association, connectionID: id) }
             state.counters.associationEnded(statistics, reason)

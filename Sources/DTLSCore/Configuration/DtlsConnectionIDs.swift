@@ -42,6 +42,9 @@ public struct DtlsConnectionIDs: Sendable {
 
     /// Each association has an own ID of random bytes.
     ///
+    /// In the first one a server with several loops (`DtlsServer.bind`) sees which of them is meant, so that anybody
+    /// can see that; with four loops, two bits less of an ID are random.
+    ///
     /// - Parameter length: 1 to 32 bytes. The shorter, the more likely that a stranger guesses one that is in use,
     ///   which costs the server an attempt to open a record, and nothing else.
     public static func random(length: Int) -> DtlsConnectionIDs {
@@ -49,7 +52,8 @@ public struct DtlsConnectionIDs: Sendable {
     }
 
     /// Each association has an own ID that the caller makes, in which, for instance, a load balancer can read to which
-    /// server it belongs.
+    /// server it belongs. (A server with several loops cannot read in it which of them is meant: when a peer has moved,
+    /// one hands its datagrams to the other.)
     ///
     /// - Parameters:
     ///   - length: 1 to 32 bytes, all of the same length, because no record says how long its ID is.
@@ -71,10 +75,21 @@ public struct DtlsConnectionIDs: Sendable {
         }
     }
 
+    /// Whether own IDs are made here, and not by the caller.
+    package var areMadeHere: Bool {
+        if case .generated = kind { false } else { true }
+    }
+
     /// An own ID for an association that begins; nil when there are no Connection IDs at all.
-    func make(for role: DtlsRole) throws(DtlsError) -> [UInt8]? {
+    ///
+    /// - Parameter residue: What can be read in the first byte of an ID that is made here.
+    func make(for role: DtlsRole, residue: ConnectionIDResidue? = nil) throws(DtlsError) -> [UInt8]? {
         guard let length = length(for: role) else { return nil }
-        guard case .generated(_, let generate) = kind else { return try RandomBytes.array(length) }
+        guard case .generated(_, let generate) = kind else {
+            var bytes = try RandomBytes.array(length)
+            if let residue, let first = bytes.first { bytes[0] = residue.applied(to: first) }
+            return bytes
+        }
         let bytes = generate()
         guard bytes.count == length else {
             throw DtlsError(
@@ -106,6 +121,26 @@ public struct DtlsConnectionIDs: Sendable {
     static let maximumLength = 32
 
     private static let automaticLength = 8
+}
+
+/// What the first byte of an ID leaves when it is divided, by which a datagram finds its way among several loops.
+package struct ConnectionIDResidue: Sendable {
+    let remainder: Int
+    let divisor: Int
+
+    /// - Parameters:
+    ///   - remainder: Below `divisor`.
+    ///   - divisor: 1 to 64.
+    package init(_ remainder: Int, modulo divisor: Int) {
+        self.remainder = remainder
+        self.divisor = divisor
+    }
+
+    /// A byte with this residue, as random as `byte` is, but for that.
+    func applied(to byte: UInt8) -> UInt8 {
+        let values = (Int(UInt8.max) - remainder) / divisor + 1
+        return UInt8(truncatingIfNeeded: remainder + divisor * (Int(byte) % values))
+    }
 }
 
 /// The Connection IDs that a handshake has settled (RFC 9146 §3).

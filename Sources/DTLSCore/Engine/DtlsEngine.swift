@@ -89,13 +89,25 @@ public final class DtlsEngine {
         hello: DtlsClientHello? = nil,
         usesIPv6: Bool = false
     ) throws(DtlsError) {
+        try self.init(server: context, hello: hello, usesIPv6: usesIPv6, residue: nil)
+    }
+
+    /// As ``init(server:hello:usesIPv6:)``.
+    ///
+    /// - Parameter residue: What can be read in the first byte of its Connection ID, if that is made here.
+    package convenience init(
+        server context: DtlsEngineContext,
+        hello: DtlsClientHello?,
+        usesIPv6: Bool,
+        residue: ConnectionIDResidue?
+    ) throws(DtlsError) {
         // Nobody needs one for a client that knows none.
         let mayHaveID = hello.map { $0.hasExtension(ConnectionIDExtension.number) } ?? true
         try self.init(
             context,
             role: .server,
             hello: hello,
-            connectionID: mayHaveID ? context.configuration.connectionIDs.make(for: .server) : nil,
+            connectionID: mayHaveID ? context.configuration.connectionIDs.make(for: .server, residue: residue) : nil,
             usesIPv6: usesIPv6
         )
     }
