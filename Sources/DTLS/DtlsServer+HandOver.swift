@@ -158,8 +158,8 @@ extension DtlsServer {
         return try await handOverSockets()[0]
     }
 
-    /// As ``handOverSocket()``, for a server of any number of loops: the sockets of all of them, for a successor that is
-    /// made with as many.
+    /// As ``handOverSocket()``, for a server of any number of loops: the sockets of all of them, for a successor that
+    /// is made with as many.
     ///
     /// - Returns: Descriptors of the sockets, in an order that the successor needs to know. They are the caller's to
     ///   close. A successor without one of them would not get what comes to it.

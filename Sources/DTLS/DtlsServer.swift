@@ -60,10 +60,10 @@ public final class DtlsServer: Sendable {
     ///   - associations: What another server has exported (``exportAssociations(under:lifetime:where:)``). It is
     ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.
     /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
-    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options,
-    ///   limits or a number of loops out of their range, ``DtlsError/Code-swift.struct/unsupported`` for more than one
-    ///   loop where the system does not spread the peers, ``DtlsError/Code-swift.struct/handOverRefused`` for
-    ///   `associations`.
+    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for
+    ///   options, limits or a number of loops out of their range, ``DtlsError/Code-swift.struct/unsupported`` for more
+    ///   than one loop where the system does not spread the peers, ``DtlsError/Code-swift.struct/handOverRefused``
+    ///   for `associations`.
     public static func bind(
         host: String = "::",
         port: UInt16,
