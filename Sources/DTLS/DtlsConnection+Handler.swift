@@ -14,7 +14,7 @@ extension DtlsConnection {
     /// ```
     ///
     /// It is the cheapest way to receive: no task wakes up, nothing is allocated, and what the handler sends leaves
-    /// together with what others send at the same time. The price is that it runs on the socket's queue: all
+    /// together with what others send at the same time. The price is that it runs on the socket's loop: all
     /// connections of the server or client wait for it. It must not block; hand over what takes longer than some
     /// microseconds, copied, to a task.
     ///
@@ -27,9 +27,9 @@ extension DtlsConnection {
     /// call takes the first one's place.
     ///
     /// - Parameters:
-    ///   - received: Called on the socket's queue for one datagram after the other. The bytes are lent until it
+    ///   - received: Called on the socket's loop for one datagram after the other. The bytes are lent until it
     ///     returns. It may call everything of the connection that does not wait.
-    ///   - closed: Called once on the socket's queue, behind the last datagram, when the connection has ended, at once
+    ///   - closed: Called once on the socket's loop, behind the last datagram, when the connection has ended, at once
     ///     if it has already.
     public func handleDatagrams(
         with received: @escaping @Sendable (_ connection: DtlsConnection, _ datagram: RawSpan) -> Void,

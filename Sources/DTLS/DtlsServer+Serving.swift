@@ -1,6 +1,6 @@
 import Logging
 
-// Connections on the socket's queue: by a handler, or by tasks at little more than its price.
+// Connections on the socket's loop: by a handler, or by tasks at little more than its price.
 
 extension DtlsServer {
     /// Hands each connection to `body`, instead of the sequence, where its handshake is finished.
@@ -14,13 +14,13 @@ extension DtlsServer {
     /// Those that wait to be taken come first; from then on whoever iterates waits for the server's end. A second call
     /// takes the first one's place.
     ///
-    /// - Parameter body: Called on the socket's queue: it must not block. A connection that it does not keep or give a
+    /// - Parameter body: Called on the socket's loop: it must not block. A connection that it does not keep or give a
     ///   handler (``DtlsConnection/handleDatagrams(with:closed:)``) is closed when it returns.
     public func handleConnections(with body: @escaping @Sendable (_ connection: DtlsConnection) -> Void) {
         endpoints[0].accepted.setHandler(body)
     }
 
-    /// Serves each connection by a task of its own, on the socket's queue, until the server is closed or the calling
+    /// Serves each connection by a task of its own, on the socket's loop, until the server is closed or the calling
     /// task is cancelled.
     ///
     /// ```swift
@@ -61,7 +61,7 @@ extension DtlsServer {
 }
 
 extension DtlsConnection {
-    /// Runs tasks on the queue of the connection's socket, where its datagrams are opened.
+    /// Runs tasks on the loop of the connection's socket, where its datagrams are opened.
     ///
     /// ```swift
     /// Task(executorPreference: connection.executor) {

@@ -1,6 +1,6 @@
 /// What a loop tells.
 protocol SocketLoopHandler: AnyObject, Sendable {
-    /// A datagram came. The bytes are valid only during the call, which is made on the loop's queue.
+    /// A datagram came. The bytes are valid only during the call, which is made in a wake-up of the loop.
     ///
     /// - Parameters:
     ///   - local: The address that the peer addressed; nil when the socket has only one.
@@ -13,19 +13,19 @@ protocol SocketLoopHandler: AnyObject, Sendable {
         now: ContinuousClock.Instant
     )
 
-    /// The network reported that an earlier datagram did not arrive. Called on the loop's queue.
+    /// The network reported that an earlier datagram did not arrive. Called in a wake-up of the loop.
     func networkReported(_ error: NetworkError, now: ContinuousClock.Instant)
 
-    /// The socket cannot be read any more. Called on the loop's queue.
+    /// The socket cannot be read any more. Called in a wake-up of the loop.
     func socketFailed(_ error: DtlsError, of loop: SocketLoop)
 }
 
-/// A serial queue with one socket: reads, timers, and writes that had to wait.
+/// One socket and what drives it, one thing at a time: reads, timers, and writes that had to wait.
 ///
-/// What is sent on the queue while it is awake leaves together at the end of the wake-up.
+/// What is sent in a wake-up leaves together at its end.
 ///
-/// `@unchecked Sendable`: `sources`, `scheduler`, `batch` and `handler` are touched on `queue` alone; the rest is
-/// constant or locks itself.
+/// `@unchecked Sendable`: what is not constant and does not lock itself is touched in wake-ups alone, and in what the
+/// driver performs.
 final class SocketLoop: @unchecked Sendable {
     /// How many datagrams one wake-up handles, so that timers and waiting writes get their turn in a flood.
     static let datagramsPerWakeup = 128
@@ -53,7 +53,7 @@ final class SocketLoop: @unchecked Sendable {
     private let batch: DatagramBatch
     /// Whether a block is on its way that handles the rest of the batch.
     private var isContinuing = false
-    /// Where a datagram's payload is opened to, and lent from; for what runs on the loop's queue.
+    /// Where a datagram's payload is opened to, and lent from; for what runs in a wake-up.
     let plaintext: UnsafeMutableRawBufferPointer
     private let room = Lock(Waiters<Bool>())
     private let ending = Lock(Ending())
@@ -106,7 +106,7 @@ final class SocketLoop: @unchecked Sendable {
 
     // MARK: Wake-ups
 
-    /// Does what the queue was woken for, then what that has made ready; what is sent meanwhile leaves at the end.
+    /// Does what the loop was woken for, then what that has made ready; what is sent meanwhile leaves at the end.
     func wakeUp(_ body: () -> Void) {
         socket.beginGathering()
         executor.run(body)
