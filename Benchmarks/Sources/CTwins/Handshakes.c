@@ -89,11 +89,15 @@ static SSL_CTX *context(const SSL_METHOD *method, const char *suite) {
     return context;
 }
 
-struct twin_handshakes *twin_handshakes_new(const char *suite) {
+static struct twin_handshakes *make(SSL_CTX *client, SSL_CTX *server) {
     struct twin_handshakes *h = calloc(1, sizeof *h);
-    if (!h) return NULL;
-    h->client = context(DTLS_client_method(), suite);
-    h->server = context(DTLS_server_method(), suite);
+    if (!h) {
+        SSL_CTX_free(client);
+        SSL_CTX_free(server);
+        return NULL;
+    }
+    h->client = client;
+    h->server = server;
     h->method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "link");
     if (!h->client || !h->server || !h->method) {
         twin_handshakes_free(h);
@@ -107,6 +111,16 @@ struct twin_handshakes *twin_handshakes_new(const char *suite) {
     h->client_side = (struct side){&h->to_client, &h->to_server};
     h->server_side = (struct side){&h->to_server, &h->to_client};
     return h;
+}
+
+struct twin_handshakes *twin_handshakes_new(const char *suite) {
+    return make(context(DTLS_client_method(), suite), context(DTLS_server_method(), suite));
+}
+
+struct twin_handshakes *twin_handshakes_share(const struct twin_handshakes *h) {
+    SSL_CTX_up_ref(h->client);
+    SSL_CTX_up_ref(h->server);
+    return make(h->client, h->server);
 }
 
 void twin_handshakes_free(struct twin_handshakes *h) {

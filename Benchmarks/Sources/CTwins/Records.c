@@ -1,3 +1,9 @@
+#ifdef __linux__
+// For RUSAGE_THREAD.
+#define _GNU_SOURCE
+#include <sys/resource.h>
+#endif
+
 #include "CTwins.h"
 
 #include <openssl/evp.h>
@@ -121,4 +127,13 @@ uint64_t twin_cpu_time(void) {
     struct timespec time;
     if (clock_gettime(CLOCK_THREAD_CPUTIME_ID, &time) != 0) return 0;
     return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+}
+
+uint64_t twin_waits(void) {
+#ifdef __linux__
+    struct rusage usage;
+    return getrusage(RUSAGE_THREAD, &usage) == 0 ? (uint64_t)usage.ru_nvcsw : 0;
+#else
+    return 0;
+#endif
 }

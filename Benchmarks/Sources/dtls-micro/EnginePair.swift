@@ -1,7 +1,7 @@
 import DTLSCore
 
 /// The library's contexts of both roles, for plain pre-shared keys with AES-128-GCM.
-struct Contexts {
+struct Contexts: Sendable {
     let client: DtlsEngineContext
     let server: DtlsEngineContext
     let key: DtlsPreSharedKey
@@ -40,7 +40,7 @@ struct Contexts {
 }
 
 /// Handshakes, one after the other.
-struct Handshakes {
+struct Handshakes: Sendable {
     private let contexts: Contexts
 
     init() throws { contexts = try Contexts() }

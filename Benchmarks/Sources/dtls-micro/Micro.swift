@@ -20,7 +20,11 @@ struct Micro: ParsableCommand {
     @Option(help: ArgumentHelp("Only lines that have this in their name, and no counting.", valueName: "text"))
     var only: String?
 
+    @Option(help: "On how many threads at once handshakes are made, at the end; 1 leaves that out.")
+    var threads = 2
+
     func validate() throws {
+        guard (1...64).contains(threads) else { throw ValidationError("--threads takes 1 to 64") }
         guard repetitions >= 1 else { throw ValidationError("--repetitions takes 1 or more") }
     }
 
@@ -43,6 +47,9 @@ struct Micro: ParsableCommand {
         for count in [10, 1_000_000] where only == nil || "look-up among".contains(only ?? "") {
             let table = try Table(count)
             try compare("look-up among \(count)", 100_000, table.visitTwin) { try table.visit($0) }
+        }
+        if threads > 1, only == nil || "threads".contains(only ?? "") {
+            try ManyThreads(count: threads, repetitions: repetitions).compare()
         }
         if only == nil { try countBlocks() }
     }

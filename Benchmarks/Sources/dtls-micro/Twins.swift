@@ -50,6 +50,12 @@ final class HandshakeTwin {
         self.twin = twin
     }
 
+    /// For another thread, with the same contexts.
+    init(sharing other: HandshakeTwin) throws {
+        guard let twin = twin_handshakes_share(other.twin) else { throw Failure("the C program has no memory") }
+        self.twin = twin
+    }
+
     deinit { twin_handshakes_free(twin) }
 
     func run(_ count: Int) throws -> Double {

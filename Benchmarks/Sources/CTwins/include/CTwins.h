@@ -29,6 +29,8 @@ size_t twin_open(struct twin_records *records, const uint8_t *in, size_t size, s
 // together.
 struct twin_handshakes;
 struct twin_handshakes *twin_handshakes_new(const char *suite);
+// For another thread, with the same contexts.
+struct twin_handshakes *twin_handshakes_share(const struct twin_handshakes *handshakes);
 void twin_handshakes_free(struct twin_handshakes *handshakes);
 
 // Returns how many of `count` came about.
@@ -48,5 +50,8 @@ uint16_t twin_port(uint32_t index);
 
 // CPU time of this thread, in nanoseconds.
 uint64_t twin_cpu_time(void);
+
+// How often this thread had to wait for something, such as a lock that another one had; 0 where that is not known.
+uint64_t twin_waits(void);
 
 #endif
