@@ -40,6 +40,7 @@ extension Association {
             }
             return effects
         }
+        IdleCiphers.noteActivity()
         if let effects { carryOut(effects) }
         return try result.get()
     }
@@ -63,7 +64,6 @@ extension Association {
         switch sending {
         case .done(let result, let count):
             state.lastActivity = .now
-            IdleCiphers.noteActivity()
             if case .sent = result {
                 state.hasSent = true
                 return (.success(true), nil)

@@ -137,7 +137,8 @@ final class SocketLoop: @unchecked Sendable {
     private func readDatagrams() {
         let now = ContinuousClock.now
         guard let handler, isReading else { return readNetworkErrors(now: now) }
-        IdleCiphers.noteActivity()
+        // Behind what seals and opens, so that whoever has just looked looks once more.
+        defer { IdleCiphers.noteActivity() }
         var room = Self.datagramsPerWakeup - handleBatch(atMost: Self.datagramsPerWakeup, now: now)
         var isFirst = true
         while room > 0, !isShutDown {

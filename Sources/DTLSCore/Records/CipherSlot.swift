@@ -82,8 +82,13 @@ final class CipherSlot: @unchecked Sendable {
 
     /// Frees what is keyed with one of two keys: `key` and the next number.
     func forget(keys key: UInt64) {
-        // Another association is at it, for the time of one record, or frees what is idle.
-        while !take() { sched_yield() }
+        // Another association is at it, for the time of one record, or frees what is idle. Whoever has it may be a
+        // thread that this one keeps from running: so it sleeps in the end.
+        var attempts = 0
+        while !take() {
+            attempts += 1
+            if attempts < 16 { sched_yield() } else { usleep(50) }
+        }
         defer { giveBack() }
         let keys = key...(key + 1)
         if keys.contains(sealingKey) { free(seals: true) }

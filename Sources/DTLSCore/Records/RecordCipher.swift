@@ -283,7 +283,14 @@ final class RecordCipher: Sendable {
         guard let context = idle.withLock({ $0.popLast() }) ?? makeContext().map({ Context(pointer: $0) }) else {
             return false
         }
-        defer { idle.withLock { $0.append(context) } }
+        defer {
+            // A key that has no slot is nobody's to be forgotten later.
+            if key.slot == nil {
+                EVP_CIPHER_CTX_free(context.pointer)
+            } else {
+                idle.withLock { $0.append(context) }
+            }
+        }
         return rekey(context.pointer, seals: seals, key.bytes) && body(context.pointer)
     }
 
