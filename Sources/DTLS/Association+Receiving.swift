@@ -105,7 +105,7 @@ extension Association {
         var effects = collect(&state, before: follow) { receipt = $0.receive(datagram, now: now) }
         if let former {
             effects.movedFrom = former
-            effects.movers += state.movers.removeAll()
+            effects.movers += state.waiting?.movers.removeAll() ?? []
         }
         // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
         if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
@@ -141,8 +141,10 @@ extension Association {
 
     /// Hands over what has come in another way than the short one.
     func handWaiting() {
-        guard let receiver = state.withLock({ $0.receiver }) else { return }
-        owner.loop.perform { self.handAll(to: receiver) }
+        owner.loop.perform {
+            // The one that there is then.
+            if let receiver = self.state.withLock({ $0.receiver }) { self.handAll(to: receiver) }
+        }
     }
 
     private func handAll(to receiver: Receiver) {

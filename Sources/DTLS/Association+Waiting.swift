@@ -3,17 +3,19 @@
 extension Association {
     /// Waits until the handshake is finished.
     func waitUntilOpen() async throws(DtlsError) {
-        let id = state.withLock { $0.openers.makeID() }
+        let id = state.withLock { $0.makeWaiting().openers.makeID() }
         let result = await waitInLine { continuation in
             state.withLock { state -> Result<Void, DtlsError>? in
                 if Task.isCancelled { return .failure(Self.cancelledInHandshake) }
                 if let reason = state.closeReason { return .failure(Self.handshakeError(reason)) }
                 if state.negotiated != nil { return .success(()) }
-                state.openers.add(id, continuation)
+                state.waiting?.openers.add(id, continuation)
                 return nil
             }
         } withdraw: {
-            self.state.withLock { $0.openers.remove(id) }?.resume(returning: .failure(Self.cancelledInHandshake))
+            self.state.withLock { $0.waiting?.openers.remove(id) }?.resume(
+                returning: .failure(Self.cancelledInHandshake)
+            )
         }
         try result.get()
     }
@@ -55,31 +57,31 @@ extension Association {
 
     /// Waits for the end; `nil` when the task was cancelled before.
     func waitUntilClosed() async -> DtlsCloseReason? {
-        let id = state.withLock { $0.closers.makeID() }
+        let id = state.withLock { $0.makeWaiting().closers.makeID() }
         return await waitInLine { continuation in
             state.withLock { state -> DtlsCloseReason?? in
                 if let reason = state.closeReason { return reason }
                 if Task.isCancelled { return .some(nil) }
-                state.closers.add(id, continuation)
+                state.waiting?.closers.add(id, continuation)
                 return nil
             }
         } withdraw: {
-            self.state.withLock { $0.closers.remove(id) }?.resume(returning: nil)
+            self.state.withLock { $0.waiting?.closers.remove(id) }?.resume(returning: nil)
         }
     }
 
     /// Waits until the peer is elsewhere; `nil` at the end, and when the task was cancelled before.
     func waitUntilPeer(isNotAt address: DtlsAddress) async -> DtlsAddress? {
-        let id = state.withLock { $0.movers.makeID() }
+        let id = state.withLock { $0.makeWaiting().movers.makeID() }
         return await waitInLine { continuation in
             state.withLock { state -> DtlsAddress?? in
                 if state.closeReason != nil || Task.isCancelled { return .some(nil) }
                 if state.peer != address { return state.peer }
-                state.movers.add(id, continuation)
+                state.waiting?.movers.add(id, continuation)
                 return nil
             }
         } withdraw: {
-            self.state.withLock { $0.movers.remove(id) }?.resume(returning: nil)
+            self.state.withLock { $0.waiting?.movers.remove(id) }?.resume(returning: nil)
         }
     }
 }

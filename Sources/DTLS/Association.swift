@@ -12,7 +12,10 @@ protocol AssociationOwner: AnyObject, Sendable {
     func association(_ association: Association, established session: DtlsStoredSession)
 
     /// The handshake is finished.
-    func associationOpened(_ association: Association)
+    ///
+    /// - Parameter address: Where the peer was when it was: that it is there has been shown by a cookie. It may seem to
+    ///   be elsewhere since.
+    func associationOpened(_ association: Association, at address: DtlsAddress)
 
     /// A client's second handshake is finished, and its association has taken the place.
     func associationRenewed(_ association: Association)
@@ -96,10 +99,8 @@ final class Association: DeadlineOwner {
         var receiver: Receiver?
         /// When the last authentic payload came, or the last one went.
         var lastActivity: ContinuousClock.Instant
-        var openers = Waiters<Result<Void, DtlsError>>()
-        var closers = Waiters<DtlsCloseReason?>()
-        /// Those who wait for the peer to be elsewhere.
-        var movers = Waiters<DtlsAddress?>()
+        /// Who waits for something else than a payload; nil until somebody does.
+        var waiting: Waiting?
         var scheduledDeadline: ContinuousClock.Instant?
         /// The next one after it that the loop has.
         var laterDeadline: ContinuousClock.Instant?
@@ -132,6 +133,13 @@ final class Association: DeadlineOwner {
             set { renewing?.awaitedSince = newValue }
         }
 
+        /// Makes room for those who wait.
+        mutating func makeWaiting() -> Waiting {
+            let waiting = self.waiting ?? Waiting()
+            self.waiting = waiting
+            return waiting
+        }
+
         mutating func addToPast(_ change: (inout DtlsStatistics) -> Void) {
             let past = self.past ?? PastStatistics()
             change(&past.statistics)
@@ -151,6 +159,14 @@ final class Association: DeadlineOwner {
         var awaitedSince: ContinuousClock.Instant?
     }
 
+    /// Those who wait for something else than a payload. Once there it stays, as they are told apart by their numbers.
+    final class Waiting {
+        var openers = Waiters<Result<Void, DtlsError>>()
+        var closers = Waiters<DtlsCloseReason?>()
+        /// Those who wait for the peer to be elsewhere.
+        var movers = Waiters<DtlsAddress?>()
+    }
+
     /// What is rarely there, and large.
     final class PastStatistics {
         var statistics = DtlsStatistics()
@@ -162,7 +178,9 @@ final class Association: DeadlineOwner {
         /// The number of the handshake that asks.
         var asker = 0
         var sessions: [DtlsStoredSession] = []
-        var hasOpened = false
+        /// Where the peer was when the handshake was finished, if it was.
+        var openedAt: DtlsAddress?
+        var hasOpened: Bool { openedAt != nil }
         var closeReason: DtlsCloseReason?
         var deadline: ContinuousClock.Instant?
         var deliveries: [Inbox.Delivery] = []
@@ -184,7 +202,7 @@ final class Association: DeadlineOwner {
                 asker = other.asker
             }
             sessions += other.sessions
-            hasOpened = hasOpened || other.hasOpened
+            openedAt = openedAt ?? other.openedAt
             closeReason = other.closeReason ?? closeReason
             deadline = other.deadline ?? deadline
             deliveries += other.deliveries
@@ -244,7 +262,7 @@ final class Association: DeadlineOwner {
             }
             if let left {
                 effects.movedFrom = left
-                effects.movers += state.movers.removeAll()
+                effects.movers += state.waiting?.movers.removeAll() ?? []
             }
             if state.successor != nil {
                 renew(&state, &effects) { $0.handleTimeout(now: now) }
@@ -319,8 +337,8 @@ final class Association: DeadlineOwner {
                 state.negotiated = negotiated
                 state.maximumPayloadSize = engine.maximumPayloadSize
                 state.lastActivity = .now
-                effects.hasOpened = true
-                effects.openers = state.openers.removeAll()
+                effects.openedAt = state.peer
+                effects.openers = state.waiting?.openers.removeAll() ?? []
             case .applicationData:
                 state.lastActivity = .now
                 state.awaitedSince = nil
@@ -337,9 +355,9 @@ final class Association: DeadlineOwner {
                 state.closeReason = reason
                 effects.closeReason = reason
                 effects.deliveries += state.inbox.finish(reason)
-                effects.openers += state.openers.removeAll()
-                effects.closers = state.closers.removeAll()
-                effects.movers += state.movers.removeAll()
+                effects.openers += state.waiting?.openers.removeAll() ?? []
+                effects.closers = state.waiting?.closers.removeAll() ?? []
+                effects.movers += state.waiting?.movers.removeAll() ?? []
                 effects.receiver = state.receiver
                 state.receiver = nil
             }
@@ -399,7 +417,7 @@ final class Association: DeadlineOwner {
         if let deadline = effects.deadline { owner.loop.schedule(self, at: deadline) }
         if let question = effects.question { owner.association(self, asks: question, as: effects.asker) }
         for session in effects.sessions { owner.association(self, established: session) }
-        if effects.hasOpened { owner.associationOpened(self) }
+        if let address = effects.openedAt { owner.associationOpened(self, at: address) }
         for delivery in effects.deliveries { delivery.carryOut() }
         if effects.hasHandled { handWaiting() }
         if effects.isRenewed { owner.associationRenewed(self) }
@@ -438,11 +456,14 @@ final class Association: DeadlineOwner {
 
     /// Takes one hold back.
     func release() {
-        let isLast = state.withLock { state in
+        let (isLast, unread) = state.withLock { state in
             state.holds -= 1
             state.isLetGo = state.holds == 0
-            return state.isLetGo
+            // Nobody can read them any more, and a deadline may keep this object for a while.
+            let hasEnded = state.isLetGo && state.closeReason != nil
+            return (state.isLetGo, hasEnded ? state.inbox.takeAll() : [])
         }
+        _ = unread
         if isLast { close() }
     }
 }

@@ -178,7 +178,7 @@ final class ClientEndpoint: AssociationOwner {
 
     func association(_ association: Association, established session: DtlsStoredSession) {}
 
-    func associationOpened(_ association: Association) {
+    func associationOpened(_ association: Association, at address: DtlsAddress) {
         // The server may not know them.
         if let id = association.connectionID, association.negotiated?.connectionIDs == nil {
             state.withLock { $0.identities.remove(association, for: id) }

@@ -265,7 +265,7 @@ extension ServerEndpoint {
             return false
         }
         association.reschedule(forgetsLocalAddress: false)
-        opened(association, isImported: true)
+        opened(association, at: peer, isImported: true)
         return true
     }
 

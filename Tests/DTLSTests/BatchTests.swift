@@ -124,10 +124,11 @@ final class BatchTests: XCTestCase {
             let (sender, receiver) = (try socket(), try socket())
             XCTAssertNil(SystemCall.setOption(sender.descriptor, SOL_SOCKET, SO_NO_CHECK, 1))
             let sent = (0..<20 as Range<UInt8>).map { [UInt8](repeating: $0, count: 100) }
-            for _ in 0..<2 {
+            for round in 0..<66 {
                 sender.gather { for bytes in sent { _ = sender.send(bytes, to: receiver.localAddress) } }
                 XCTAssertEqual(try receiver.readAll(from: sender.localAddress), sent)
-                XCTAssertEqual(sender.state.withLock { $0.segments }, false, "it would be tried again")
+                // A single peer's path may be the reason, for a while.
+                XCTAssertEqual(sender.state.withLock { $0.segments }, round < 63, "round \(round)")
             }
             XCTAssertEqual(sender.counters, UDPSocket.Counters())
         }

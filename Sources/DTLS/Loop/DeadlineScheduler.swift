@@ -27,23 +27,27 @@ struct DeadlineScheduler<Owner: DeadlineOwner> {
     private var largestCount = Self.leastCount
     private static var leastCount: Int { 64 }
 
+    /// Forgets owners that have ended, when there may be as many of them as of others. Returns them, to be released
+    /// when nobody is at this value.
+    mutating func removeEnded() -> [Owner] {
+        guard heap.count >= largestCount else { return [] }
+        let entries = heap.unordered
+        heap = Heap(entries.filter { !$0.owner.hasEnded })
+        largestCount = max(Self.leastCount, 2 * heap.count)
+        return entries.map(\.owner)
+    }
+
     /// Adds a deadline. Returns how long the timer must be set to, if it has to be set anew.
     mutating func add(_ owner: Owner, at deadline: ContinuousClock.Instant, now: ContinuousClock.Instant) -> Duration? {
-        if heap.count >= largestCount {
-            heap = Heap(heap.unordered.filter { !$0.owner.hasEnded })
-            largestCount = max(Self.leastCount, 2 * heap.count)
-        }
         heap.insert(Entry(deadline: deadline, owner: owner))
         return rearm(now: now)
     }
 
-    /// Takes an owner whose deadline has come.
+    /// Takes an owner whose deadline has come. It may have ended.
     mutating func popDue(now: ContinuousClock.Instant) -> Owner? {
-        while let first = heap.min, first.deadline <= now {
-            heap.removeMin()
-            if !first.owner.hasEnded { return first.owner }
-        }
-        return nil
+        guard let first = heap.min, first.deadline <= now else { return nil }
+        heap.removeMin()
+        return first.owner
     }
 
     /// To be called when the timer has fired and everything due was taken. Returns how long to set it to.

@@ -24,6 +24,8 @@ private final class DispatchEvents: SocketEvents {
     private var reader: (any DispatchSourceRead)?
     private var writer: (any DispatchSourceWrite)?
     private var timer: (any DispatchSourceTimer)?
+    /// What the timer is to be set to once it is there.
+    private var firstDelay: Duration?
     private var liveSources = 0
     private var isStopped = false
 
@@ -43,6 +45,7 @@ private final class DispatchEvents: SocketEvents {
         timer.setEventHandler { observer.timerFired() }
         self.timer = timer
         keep(timer)
+        if let firstDelay { setTimer(firstDelay) }
     }
 
     /// Activates a source and counts it until its cancel handler has run: only then may the descriptor be closed. With
@@ -74,7 +77,11 @@ private final class DispatchEvents: SocketEvents {
     }
 
     func setTimer(_ delay: Duration) {
-        timer?.schedule(deadline: .now() + delay.dispatchInterval, leeway: .milliseconds(1))
+        guard let timer else {
+            firstDelay = delay
+            return
+        }
+        timer.schedule(deadline: .now() + delay.dispatchInterval, leeway: .milliseconds(1))
     }
 
     func stop() {

@@ -38,6 +38,9 @@ protocol SocketObserver: AnyObject, Sendable {
 
     func timerFired()
 
+    /// The system does not tell of the socket, for this `errno`.
+    func eventsFailed(_ error: Int32)
+
     /// Nothing is told any more, and nothing uses the descriptor: it may be closed.
     func eventsEnded()
 }

@@ -136,7 +136,7 @@ final class SocketLoop: @unchecked Sendable {
 
     private func readDatagrams() {
         let now = ContinuousClock.now
-        guard let handler, isReading else { return readNetworkErrors(now: now) }
+        guard handler != nil, isReading else { return readNetworkErrors(now: now) }
         // Behind what seals and opens, so that whoever has just looked looks once more.
         defer { IdleCiphers.noteActivity() }
         var room = Self.datagramsPerWakeup - handleBatch(atMost: Self.datagramsPerWakeup, now: now)
@@ -159,15 +159,18 @@ final class SocketLoop: @unchecked Sendable {
                 if isFirst { readNetworkErrors(now: now) }
                 return
             case .failed(let code):
-                let message = "the socket cannot be read: \(SystemCall.description(of: code))"
-                handler.socketFailed(
-                    DtlsError(.socketFailed, phase: .established, message, systemError: code),
-                    of: self
-                )
-                return
+                return fail(code)
             }
         }
         continueLater()
+    }
+
+    private func fail(_ code: Int32) {
+        let message = "the socket cannot be read: \(SystemCall.description(of: code))"
+        handler?.socketFailed(
+            DtlsError(.socketFailed, phase: .established, message, systemError: code),
+            of: self
+        )
     }
 
     /// Hands on what was read. Returns how many datagrams that were.
@@ -241,7 +244,10 @@ final class SocketLoop: @unchecked Sendable {
 
     private func add(_ association: Association, at deadline: ContinuousClock.Instant) {
         guard !isShutDown else { return }
+        // Let go of behind the access: with them may go objects that call this loop.
+        let ended = scheduler.removeEnded()
         setTimer(scheduler.add(association, at: deadline, now: .now))
+        _ = ended
     }
 
     private func handleDeadlines() {
@@ -298,5 +304,6 @@ extension SocketLoop: SocketObserver {
     func socketReadable() { wakeUp { readDatagrams() } }
     func socketWritable() { wakeUp { write() } }
     func timerFired() { wakeUp { handleDeadlines() } }
+    func eventsFailed(_ error: Int32) { fail(error) }
     func eventsEnded() { ended() }
 }

@@ -164,16 +164,17 @@
             for source in sources.values { source.fireTimer(now: now) }
         }
 
-        /// Tells the system what to wait for; errors are told in any case. False: nothing came of it.
-        func watch(_ source: EpollEvents, reads: Bool, writes: Bool) -> Bool {
-            let isKnown = sources.updateValue(source, forKey: source.descriptor) != nil
-            return CPosixUDP_watch(epoll.value, source.descriptor, reads ? 1 : 0, writes ? 1 : 0, isKnown ? 1 : 0) == 0
+        func add(_ source: EpollEvents) { sources[source.descriptor] = source }
+
+        func remove(_ source: EpollEvents) { sources[source.descriptor] = nil }
+
+        /// Tells the system what to wait for; errors are told in any case. Returns its error, or 0.
+        func watch(_ descriptor: Int32, reads: Bool, writes: Bool, isKnown: Bool) -> Int32 {
+            let answer = CPosixUDP_watch(epoll.value, descriptor, reads ? 1 : 0, writes ? 1 : 0, isKnown ? 1 : 0)
+            return answer == 0 ? 0 : errno
         }
 
-        func forget(_ source: EpollEvents) {
-            guard sources.removeValue(forKey: source.descriptor) != nil else { return }
-            CPosixUDP_forget(epoll.value, source.descriptor)
-        }
+        func forget(_ descriptor: Int32) { CPosixUDP_forget(epoll.value, descriptor) }
     }
 
     /// A socket in a thread's epoll. For the thread alone.
@@ -186,6 +187,7 @@
         private var observer: (any SocketObserver)?
         private var isReading = false
         private var waitsForRoom = false
+        private var isWatched = false
         private var isStopped = false
 
         init(_ thread: LoopThread, _ descriptor: Int32) {
@@ -196,6 +198,7 @@
         func start(_ observer: any SocketObserver) {
             guard !isStopped else { return }
             self.observer = observer
+            thread.add(self)
             isReading = true
             watch()
         }
@@ -213,7 +216,15 @@
 
         private func watch() {
             guard !isStopped, observer != nil else { return }
-            _ = thread.watch(self, reads: isReading, writes: waitsForRoom)
+            // Errors would be told for ever to one who does not read them.
+            guard isReading || waitsForRoom else { return forget() }
+            let error = thread.watch(descriptor, reads: isReading, writes: waitsForRoom, isKnown: isWatched)
+            if error == 0 { isWatched = true } else { observer?.eventsFailed(error) }
+        }
+
+        private func forget() {
+            if isWatched { thread.forget(descriptor) }
+            isWatched = false
         }
 
         func setTimer(_ delay: Duration) {
@@ -225,7 +236,8 @@
             guard !isStopped else { return }
             isStopped = true
             deadline = nil
-            thread.forget(self)
+            forget()
+            thread.remove(self)
             observer?.eventsEnded()
             observer = nil
         }

@@ -90,10 +90,12 @@ struct ConnectionTable<Value: AnyObject> {
     }
 
     /// Follows an association to another address of its peer.
-    mutating func move(_ value: Value, from old: DtlsAddress, to new: DtlsAddress) {
+    ///
+    /// - Parameter isTaken: Whether somebody else is there, in another table.
+    mutating func move(_ value: Value, from old: DtlsAddress, to new: DtlsAddress, isTaken: Bool = false) {
         guard contains(value, for: old) else { return }
         remove(value, for: old)
-        if entries[new] == nil {
+        if entries[new] == nil, !isTaken {
             entries[new] = Entry(current: value, candidate: nil)
         } else {
             displaced[ObjectIdentifier(value)] = value

@@ -20,12 +20,14 @@ extension ServerEndpoint {
     /// Those that are on their way to a loop.
     struct Strays {
         var waiting: [Stray] = []
+        var bytes = 0
         /// How many there were.
         var count = 0
     }
 
-    /// How many wait for a loop.
+    /// How many wait for a loop, of how many bytes together.
     static let maximumStrays = 1_024
+    static let maximumStrayBytes = 1 << 20
 
     func others(among loops: [ServerEndpoint]) -> [ServerEndpoint] { loops.filter { $0 !== self } }
 
@@ -44,8 +46,8 @@ extension ServerEndpoint {
         from source: DtlsAddress,
         now: ContinuousClock.Instant
     ) -> Route? {
-        // Junk is not worth the question.
-        guard datagram.count > 13, datagram[1] == 0xFE else { return nil }
+        // What is in clear is of a handshake, and those stay at their loop; junk is not worth the question.
+        guard datagram.count > 13, datagram[1] == 0xFE, datagram[3] != 0 || datagram[4] != 0 else { return nil }
         let others = others(among: loops)
         if DtlsEngine.startsWithConnectionID(datagram) {
             // Where it is, if the ID was made here.
@@ -88,8 +90,11 @@ extension ServerEndpoint {
     /// From any loop. `false`: too many wait.
     private func take(_ stray: Stray) -> Bool {
         let count = strays.withLock { strays -> Int? in
-            guard strays.waiting.count < Self.maximumStrays else { return nil }
+            guard strays.waiting.count < Self.maximumStrays,
+                strays.bytes + stray.datagram.count <= Self.maximumStrayBytes
+            else { return nil }
             strays.waiting.append(stray)
+            strays.bytes += stray.datagram.count
             strays.count += 1
             return strays.waiting.count
         }
@@ -99,7 +104,10 @@ extension ServerEndpoint {
 
     private func receiveStrays() {
         let all = strays.withLock { strays in
-            defer { strays.waiting = [] }
+            defer {
+                strays.waiting = []
+                strays.bytes = 0
+            }
             return strays.waiting
         }
         let now = ContinuousClock.now

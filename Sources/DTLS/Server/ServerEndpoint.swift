@@ -172,19 +172,20 @@ final class ServerEndpoint: AssociationOwner {
         Task { await store.store(session, lifetime: resumption.lifetime) }
     }
 
-    func associationOpened(_ association: Association) {
-        opened(association, isImported: false)
+    func associationOpened(_ association: Association, at address: DtlsAddress) {
+        opened(association, at: address, isImported: false)
     }
 
     /// Hands an open association to the application.
     ///
-    /// - Parameter isImported: Whether it has opened elsewhere: then it replaces nobody at its address, and any number
-    ///   may wait.
-    func opened(_ association: Association, isImported: Bool) {
+    /// - Parameters:
+    ///   - peer: Where its peer was at the end of the handshake.
+    ///   - isImported: Whether it has opened elsewhere: then it replaces nobody at its address, and any number may
+    ///     wait.
+    func opened(_ association: Association, at peer: DtlsAddress, isImported: Bool) {
         var replaced: Association?
         var evicted: Association?
         var loops: [ServerEndpoint] = []
-        let peer = association.peer
         let usesConnectionID = association.usesConnectionID
         let isThere = state.withLock { state -> Bool in
             // Off the loop, the peer may be elsewhere by now, and the table know of it or not.
@@ -214,7 +215,8 @@ final class ServerEndpoint: AssociationOwner {
         guard isThere else { return }
         evicted?.close(as: .evicted)
         replaced?.abandon()
-        if !isImported { for other in others(among: loops) { other.abandonAssociation(at: association.peer) } }
+        // Nothing but the address of the handshake, or it could be somebody else's.
+        if !isImported { for other in others(among: loops) { other.abandonAssociation(at: peer) } }
         logger?.debug(
             "handshake finished",
             metadata: ["peer": "\(association.peer)", "suite": "\(association.negotiated?.cipherSuite.name ?? "")"]
@@ -233,6 +235,9 @@ final class ServerEndpoint: AssociationOwner {
     func associationMoved(_ association: Association, from former: DtlsAddress) {
         let address = association.peer
         let usesConnectionID = association.usesConnectionID
+        // Nobody else's place is taken, in whichever loop he is.
+        let loops = state.withLock { $0.loops }
+        let isTaken = others(among: loops).contains { loop in loop.state.withLock { $0.table[address] != nil } }
         state.withLock { state in
             // Whoever has closed it meanwhile has looked for it where it is now.
             defer { note(state.table.count) }
@@ -241,7 +246,7 @@ final class ServerEndpoint: AssociationOwner {
                 state.search?.remove(association, at: former)
                 return
             }
-            state.table.move(association, from: former, to: address)
+            state.table.move(association, from: former, to: address, isTaken: isTaken)
             if !usesConnectionID { state.search?.move(association, from: former, to: address) }
         }
         logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])

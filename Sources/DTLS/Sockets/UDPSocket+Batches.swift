@@ -140,6 +140,7 @@ extension UDPSocket {
         let outcome = SystemCall.run {
             CPosixUDP_sendMany(descriptor, domain, bytes, messages + index, count, SystemCall.sendFlags)
         }
+        if case .value(let sent) = outcome, sent > 0, messages[index].datagrams > 1 { state.refusedSegments = 0 }
         guard outcome == .failed(ENOSYS) else { return outcome }
         state.sendsMany = false
         state.segments = false
@@ -170,7 +171,7 @@ extension UDPSocket {
             switch result {
             case .value:
                 // What was refused was that they were one message.
-                if datagram == 0, message.datagrams > 1, Self.meansNoSegmentation(outcome) { state.segments = false }
+                if datagram == 0, message.datagrams > 1 { noteRefusedSegments(outcome, &state) }
             case .failed(let error):
                 report(error, bytes.count, to: peer, &state)
             case .wouldBlock:
@@ -181,6 +182,17 @@ extension UDPSocket {
         }
         return true
     }
+
+    /// Takes note of a message that was refused as one, although its datagrams are not.
+    private func noteRefusedSegments(_ outcome: SystemCall.Outcome?, _ state: inout State) {
+        guard Self.meansNoSegmentation(outcome) else { return }
+        state.refusedSegments += 1
+        // One peer's path must not decide for all: EINVAL may be that a segment is larger than it carries.
+        if outcome != .failed(EINVAL) || state.refusedSegments >= Self.refusalsInARow { state.segments = false }
+    }
+
+    /// How many messages in a row may be refused before it is the kernel, or the interface.
+    private static let refusalsInARow = 64
 
     /// Whether an outcome may be that of a kernel, or a network interface, that does not take messages apart. A segment
     /// that is larger than the path's MTU (`EMSGSIZE`, `EINVAL`) is none, but common enough to be refused always.

@@ -90,6 +90,8 @@ final class UDPSocket: Sendable {
         /// yet). Given up at the first refusal.
         var sendsMany: Bool
         var segments: Bool?
+        /// Messages in a row that were refused as ones that the kernel takes apart.
+        var refusedSegments = 0
         var backlog = DatagramBacklog()
         var counters = Counters()
         var backlogHandler: BacklogHandler?
