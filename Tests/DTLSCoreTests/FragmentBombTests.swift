@@ -15,7 +15,7 @@ final class FragmentBombTests: XCTestCase {
         var kinds = [("pre-shared key", try PairOptions.preSharedKey()), ("certificates", mutual)]
         for index in kinds.indices {
             kinds[index].1.usesGate = false
-            kinds[index].1.retransmission = .quick
+            kinds[index].1.retransmission = .patient
         }
         return kinds
     }

@@ -21,7 +21,7 @@ final class UnreadRecordTests: XCTestCase {
                 for usesGate in [true, false] {
                     var options = base
                     options.usesGate = usesGate
-                    options.retransmission = .quick
+                    options.retransmission = .patient
                     let forged = Array(repeatElement(change, count: copies).joined())
                     for isSeparate in [true, false] {
                         let pair = try EnginePair(options)

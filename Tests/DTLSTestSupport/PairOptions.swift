@@ -120,6 +120,15 @@ extension DtlsRetransmissionPolicy {
         doublesSmallFlights: false
     )
 
+    /// As short at first, and then longer, for a sanitizer or a busy machine that takes longer for a round.
+    package static let patient = DtlsRetransmissionPolicy(
+        initialTimeout: .milliseconds(20),
+        factor: 2,
+        maximumTimeout: .milliseconds(640),
+        jitter: 0,
+        doublesSmallFlights: false
+    )
+
     /// Waits that are short, but longer than a busy machine takes for one round of many handshakes at once. (OpenSSL
     /// takes a timer with less than 15 milliseconds left for expired.)
     package static let brisk = DtlsRetransmissionPolicy(
