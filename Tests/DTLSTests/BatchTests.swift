@@ -249,6 +249,7 @@ final class BatchTests: XCTestCase {
 
     // MARK: A kernel that has no room
 
+    /// One message, where they may be one: refused as such first, so that the room ends in the midst of it.
     func testWhatFindsNoRoomWaitsInOrder() throws {
         for offload in Self.offloads {
             for room in 0...4 {

@@ -95,7 +95,7 @@ extension UDPSocket {
     private func findSegmentation(_ state: inout State) {
         #if os(Linux)
             let outcome = SystemCall.option(descriptor, SystemCall.udp, CPosixUDP_UDP_SEGMENT)
-            if systemSend == nil, case .value = outcome { state.segments = true } else { state.segments = false }
+            if case .value = outcome { state.segments = true } else { state.segments = false }
         #else
             state.segments = false
         #endif
@@ -125,10 +125,12 @@ extension UDPSocket {
         // One datagram alone is cheaper by the plain call, after which the kernel does not look for others to run.
         if state.arena.messageCount - index == 1, messages[index].datagrams == 1, systemSend == nil { return nil }
         if let systemSend {
-            // As the kernel does it.
+            // As a kernel does it that takes nothing apart.
             for sent in index..<state.arena.messageCount {
                 let message = messages[sent]
-                let outcome = systemSend(self.bytes(of: message, from: 0, &state), DtlsAddress(message.peer))
+                let outcome =
+                    message.datagrams > 1
+                    ? .failed(EIO) : systemSend(self.bytes(of: message, from: 0, &state), DtlsAddress(message.peer))
                 if case .value = outcome { continue }
                 return sent == index ? outcome : .value(sent - index)
             }
