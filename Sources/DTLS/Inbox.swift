@@ -70,7 +70,9 @@ struct Inbox: Sendable {
             payloads = []
             bytes = 0
         }
-        return Array(payloads)
+        // Made of no elements, an array writes the count of them to where all empty arrays have it, which the thread
+        // sanitizer takes for a race (seen with swift-collections 1.6).
+        return payloads.isEmpty ? [] : Array(payloads)
     }
 
     /// Ends the sequence for every reader. What came before can still be read, unless this side closed.

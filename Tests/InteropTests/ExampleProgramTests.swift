@@ -232,7 +232,8 @@ final class ExampleProgramTests: XCTestCase {
     // MARK: What goes wrong
 
     func testWrongUsage() async throws {
-        try await withDeadline { peers in
+        // Two dozen programs, one after the other.
+        try await withDeadline(seconds: 120) { peers in
             let usages = [
                 ("dtls-hello", ["--no-such-option"]),
                 ("dtls-echo-server", ["--port", "0"]),

@@ -17,10 +17,7 @@ extension Peers {
         guard let path = paths.first(where: FileManager.default.isExecutableFile(atPath:)) else {
             throw PeerFailure(description: "\(name) is not at any of \(paths)")
         }
-        // libcrypto has no frame pointers. Without them the address sanitizer has to take the long way to what
-        // .ci/lsan-suppressions names.
-        let sanitized = ["ASAN_OPTIONS": "fast_unwind_on_malloc=0"].merging(environment) { $1 }
-        return try start(path, arguments, environment: sanitized)
+        return try start(path, arguments, environment: environment)
     }
 
     /// Starts `dtls-echo-server`, on a port of its choice unless one is given, and returns when it listens.

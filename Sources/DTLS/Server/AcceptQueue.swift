@@ -47,7 +47,8 @@ final class AcceptQueue: Sendable {
                 state.connections = []
                 if !state.hasEnded { state.handler = handler }
             }
-            return (Array(state.connections), state.handler)
+            // As in ``Inbox/takeAll()``.
+            return (state.connections.isEmpty ? [] : Array(state.connections), state.handler)
         }
         // Outside of the lock: with it may go an object that calls the server.
         _ = former
@@ -83,7 +84,8 @@ final class AcceptQueue: Sendable {
                 state.connections = []
                 state.handler = nil
             }
-            return (Array(state.connections), state.handler)
+            // As in ``Inbox/takeAll()``.
+            return (state.connections.isEmpty ? [] : Array(state.connections), state.handler)
         }
         _ = handler
         for waiter in waiters { waiter.resume(returning: nil) }
