@@ -141,26 +141,28 @@ static inline size_t CPosixUDP_writeLocal(char *control, size_t used, int isIPv4
     return used + CMSG_SPACE(sizeof(info));
 }
 
-/// sendmsg(2) of one datagram. A null `peer` is for connected sockets; `local` leaves the choice to the system when it
-/// is not known.
+/// Sends one datagram. A null `peer` is for connected sockets; `local` leaves the choice to the system when it is not
+/// known.
 static inline ssize_t CPosixUDP_send(
     int descriptor, const void *bytes, size_t count, int flags,
     const void *peer, uint32_t peerLength, const CPosixUDP_Local *local
 ) {
+    // The kernel has less to copy for sendto(2).
+    if (!peer || !local->isKnown) {
+        return sendto(descriptor, bytes, count, flags, (const struct sockaddr *)peer, peerLength);
+    }
     struct iovec vector = {.iov_base = (void *)bytes, .iov_len = count};
     CPosixUDP_Control control;
+    memset(&control, 0, sizeof(control));
     struct msghdr message;
     memset(&message, 0, sizeof(message));
     message.msg_name = (void *)peer;
     message.msg_namelen = peerLength;
     message.msg_iov = &vector;
     message.msg_iovlen = 1;
-    if (peer && local->isKnown) {
-        memset(&control, 0, sizeof(control));
-        message.msg_control = &control;
-        int isIPv4 = ((const struct sockaddr *)peer)->sa_family == AF_INET;
-        message.msg_controllen = CPosixUDP_writeLocal(control.bytes, 0, isIPv4, local);
-    }
+    message.msg_control = &control;
+    int isIPv4 = ((const struct sockaddr *)peer)->sa_family == AF_INET;
+    message.msg_controllen = CPosixUDP_writeLocal(control.bytes, 0, isIPv4, local);
     return sendmsg(descriptor, &message, flags);
 }
 

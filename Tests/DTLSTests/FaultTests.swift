@@ -53,11 +53,14 @@ final class FaultTests: XCTestCase {
         let count = ProofSize.of(2_000, otherwise: 200)
         try await withDeadline(seconds: ProofSize.deadline) {
             let server = try await DtlsServer.onLoopback(
-                .preSharedKey(.eager, unknownIdentity: .alert)
+                .preSharedKey(.make { $0.retransmission = .patient }, unknownIdentity: .alert)
             )
             let echo = server.echo()
             let stranger = try Credentials.preSharedKey("nobody")
-            let context = try DtlsClientContext.preSharedKey(stranger, .lessEager)
+            let context = try DtlsClientContext.preSharedKey(
+                stranger,
+                .make { $0.retransmission = .patient }
+            )
             for batch in stride(from: 0, to: count, by: 50) {
                 try await withThrowingTaskGroup(of: Void.self) { group in
                     for _ in batch..<Swift.min(batch + 50, count) {

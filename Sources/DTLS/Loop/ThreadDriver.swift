@@ -38,7 +38,10 @@
         /// What wakes the thread.
         private let bell: OwnedDescriptor
         private let agenda = Lock(Agenda())
-        private var sources: [Int32: EpollEvents] = [:]
+        /// One, but while a socket takes another one's place.
+        private var sources: [EpollEvents] = []
+        /// When a timer fires next.
+        private var firstDeadline: ContinuousClock.Instant?
 
         private struct Agenda {
             var blocks: [@Sendable () -> Void] = []
@@ -47,6 +50,8 @@
             var isStopped = false
 
             mutating func takeBlocks() -> [@Sendable () -> Void] {
+                // Nearly always, and nothing to be released then.
+                if blocks.isEmpty { return [] }
                 defer { blocks = [] }
                 return blocks
             }
@@ -131,9 +136,8 @@
             withUnsafeTemporaryAllocation(of: CPosixUDP_Event.self, capacity: Self.eventsPerWait) { events in
                 while let timeout = park() {
                     let count = CPosixUDP_wait(epoll.value, events.baseAddress, Int32(events.count), timeout)
-                    agenda.withLock { $0.isParked = false }
                     // First, as they may have been there before the datagrams were.
-                    for block in agenda.withLock({ $0.takeBlocks() }) { block() }
+                    for block in unpark() { block() }
                     // So many of them the system has written.
                     for index in 0..<max(0, Int(count)) { handle(events[index]) }
                     fireTimers()
@@ -141,9 +145,16 @@
             }
         }
 
+        private func unpark() -> [@Sendable () -> Void] {
+            agenda.withLock { agenda in
+                agenda.isParked = false
+                return agenda.takeBlocks()
+            }
+        }
+
         /// How long to wait for events, in milliseconds; nil when all is over.
         private func park() -> Int32? {
-            let first = sources.values.lazy.compactMap(\.deadline).min()
+            let first = firstDeadline
             return agenda.withLock { agenda in
                 if !agenda.blocks.isEmpty { return 0 }
                 if agenda.isStopped, sources.isEmpty { return nil }
@@ -156,17 +167,27 @@
 
         private func handle(_ event: CPosixUDP_Event) {
             guard event.descriptor != bell.value else { return CPosixUDP_silence(bell.value) }
-            sources[event.descriptor]?.handle(isReadable: event.isReadable != 0, isWritable: event.isWritable != 0)
+            let source = sources.first { $0.descriptor == event.descriptor }
+            source?.handle(isReadable: event.isReadable != 0, isWritable: event.isWritable != 0)
         }
 
         private func fireTimers() {
+            guard let firstDeadline, firstDeadline <= .now else { return }
             let now = ContinuousClock.now
-            for source in sources.values { source.fireTimer(now: now) }
+            for source in sources { source.fireTimer(now: now) }
         }
 
-        func add(_ source: EpollEvents) { sources[source.descriptor] = source }
+        func setDeadline(of source: EpollEvents, _ deadline: ContinuousClock.Instant?) {
+            source.deadline = deadline
+            firstDeadline = sources.lazy.compactMap(\.deadline).min()
+        }
 
-        func remove(_ source: EpollEvents) { sources[source.descriptor] = nil }
+        func add(_ source: EpollEvents) {
+            sources.append(source)
+            setDeadline(of: source, source.deadline)
+        }
+
+        func remove(_ source: EpollEvents) { sources.removeAll { $0 === source } }
 
         /// Tells the system what to wait for; errors are told in any case. Returns its error, or 0.
         func watch(_ descriptor: Int32, reads: Bool, writes: Bool, isKnown: Bool) -> Int32 {
@@ -181,7 +202,8 @@
     private final class EpollEvents: SocketEvents {
         let descriptor: Int32
         let wakesCheaply = true
-        private(set) var deadline: ContinuousClock.Instant?
+        /// For ``LoopThread/setDeadline(of:_:)`` alone to write.
+        fileprivate(set) var deadline: ContinuousClock.Instant?
 
         private let thread: LoopThread
         private var observer: (any SocketObserver)?
@@ -229,13 +251,13 @@
 
         func setTimer(_ delay: Duration) {
             guard !isStopped else { return }
-            deadline = .now + delay
+            thread.setDeadline(of: self, .now + delay)
         }
 
         func stop() {
             guard !isStopped else { return }
             isStopped = true
-            deadline = nil
+            thread.setDeadline(of: self, nil)
             forget()
             thread.remove(self)
             observer?.eventsEnded()
@@ -249,7 +271,7 @@
 
         func fireTimer(now: ContinuousClock.Instant) {
             guard let deadline, deadline <= now else { return }
-            self.deadline = nil
+            thread.setDeadline(of: self, nil)
             observer?.timerFired()
         }
     }
