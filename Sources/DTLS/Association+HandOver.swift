@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 
 // An association on its way to another process: its engine, where its peer is, and what nobody has read.
 

@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 
 // What an association says of itself.
 

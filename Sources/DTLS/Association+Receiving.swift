@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 
 // Datagrams on their way in, and payloads on their way to a receiver on the loop.
 

@@ -1,3 +1,5 @@
+import DTLSLock
+
 // A client's second handshake with a server that has fallen silent (DtlsReconnection).
 
 extension Association {

@@ -1,3 +1,5 @@
+import DTLSLock
+
 #if canImport(Glibc)
     import Glibc
 #elseif canImport(Musl)

@@ -1,3 +1,5 @@
+import DTLSLock
+
 // Tasks that wait for the handshake, for a payload or for the end.
 
 extension Association {

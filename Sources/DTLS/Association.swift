@@ -1,3 +1,4 @@
+import DTLSLock
 import DequeModule
 
 /// Who runs associations: a client's or a server's endpoint. Called without any lock held.

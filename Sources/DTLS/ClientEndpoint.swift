@@ -1,3 +1,4 @@
+import DTLSLock
 import Logging
 
 /// What a client's connection was asked for; a second connect that asks the same gets the same connection.

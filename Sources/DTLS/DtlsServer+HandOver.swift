@@ -1,4 +1,5 @@
 public import DTLSCore
+import DTLSLock
 import Logging
 
 /// Associations on their way to another server.

@@ -1,3 +1,4 @@
+import DTLSLock
 import DequeModule
 
 /// Where a server keeps its sessions, so that clients may resume them by ID: a cache, a database, something that hosts

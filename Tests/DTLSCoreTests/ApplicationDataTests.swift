@@ -1,3 +1,4 @@
+import DTLSLock
 import DTLSTestKit
 import DTLSTestSupport
 import XCTest

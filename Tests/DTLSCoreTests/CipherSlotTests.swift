@@ -1,3 +1,4 @@
+import DTLSLock
 import DTLSTestSupport
 import Foundation
 import XCTest

@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 import XCTest
 
 @testable import DTLS

@@ -1,3 +1,4 @@
+import DTLSLock
 import Logging
 
 @testable import DTLS

@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 import DTLSTestSupport
 import XCTest
 

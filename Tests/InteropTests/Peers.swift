@@ -1,4 +1,5 @@
 import DTLS
+import DTLSLock
 import Foundation
 import Synchronization
 

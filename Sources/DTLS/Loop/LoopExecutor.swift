@@ -1,3 +1,4 @@
+import DTLSLock
 import DequeModule
 import Synchronization
 

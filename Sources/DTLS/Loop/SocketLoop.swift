@@ -1,3 +1,5 @@
+import DTLSLock
+
 /// What a loop tells.
 protocol SocketLoopHandler: AnyObject, Sendable {
     /// A datagram came. The bytes are valid only during the call, which is made in a wake-up of the loop.

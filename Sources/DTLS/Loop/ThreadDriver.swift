@@ -1,3 +1,5 @@
+import DTLSLock
+
 #if os(Linux)
     import CPosixUDP
 

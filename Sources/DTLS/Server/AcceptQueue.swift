@@ -1,3 +1,4 @@
+import DTLSLock
 import DequeModule
 
 /// Connections whose handshake is finished, and those who wait for them.

@@ -1,3 +1,5 @@
+import DTLSLock
+
 /// Token buckets for prefixes, in a table that never grows.
 ///
 /// Prefixes that fall on the same place share a bucket; where they fall differs from process to process, so that nobody

@@ -1,3 +1,4 @@
+import DTLSLock
 import Logging
 
 // A datagram's way: to its association, to the gate, or nowhere.

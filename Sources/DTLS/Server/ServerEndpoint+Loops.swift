@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 
 // A server's loops among each other.
 //

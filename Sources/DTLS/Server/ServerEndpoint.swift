@@ -1,3 +1,4 @@
+import DTLSLock
 import Logging
 
 /// The inside of a ``DtlsServer``, or one of its loops: one socket, the gate, the associations by peer, and the queue

@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 import Logging
 
 /// What a server is made of beside its sockets, and all that may fail about it: a socket that was adopted is closed

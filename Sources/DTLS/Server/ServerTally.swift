@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSLock
 
 /// What the loops of a server count together, so that its limits hold for the server as a whole.
 ///

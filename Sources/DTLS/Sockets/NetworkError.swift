@@ -1,4 +1,5 @@
 import CPosixUDP
+import DTLSLock
 
 #if canImport(Glibc)
     import Glibc

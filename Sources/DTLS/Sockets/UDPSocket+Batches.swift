@@ -1,4 +1,5 @@
 import CPosixUDP
+import DTLSLock
 import Synchronization
 
 #if canImport(Glibc)

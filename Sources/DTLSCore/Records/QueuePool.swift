@@ -1,3 +1,5 @@
+import DTLSLock
+
 /// Empty datagram queues with memory, for those of many associations that have something at the moment.
 ///
 /// An association that is idle keeps none; one that is busy finds some without asking the system.

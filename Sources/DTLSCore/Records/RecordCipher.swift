@@ -1,4 +1,5 @@
 import COpenSSL
+import DTLSLock
 
 /// An AEAD cipher that seals DTLS 1.2 records, as OpenSSL's `EVP` computes it.
 ///

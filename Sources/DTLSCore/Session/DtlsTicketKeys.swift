@@ -1,4 +1,5 @@
 import COpenSSL
+import DTLSLock
 
 /// The keys of session tickets (RFC 5077), which a server gives to clients so that they resume without a full
 /// handshake.

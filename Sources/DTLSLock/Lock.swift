@@ -1,9 +1,9 @@
 #if canImport(Glibc)
-    package import Glibc
+    public import Glibc
 #elseif canImport(Musl)
-    package import Musl
+    public import Musl
 #elseif canImport(Darwin)
-    package import Darwin
+    public import Darwin
 #endif
 
 /// A value behind a mutex.
@@ -11,8 +11,12 @@
 /// A pthread mutex rather than `Synchronization.Mutex`, because ThreadSanitizer does not see the happens-before of the
 /// latter's contended path on Linux and reports races where there are none; with this one its reports are true.
 ///
+/// In a module of its own, because only what is public is compiled into its callers in other modules, and a lock for
+/// which the run-time is asked about types costs several times what it does for what it guards. No product of the
+/// package has the module in it: it is no part of the API.
+///
 /// `@unchecked Sendable`: the value is touched only while the mutex is held.
-package final class Lock<State: ~Copyable>: @unchecked Sendable {
+public final class Lock<State: ~Copyable>: @unchecked Sendable {
     // The mutex and behind it the value. On the heap, because a mutex must not move; and behind a pointer, because the
     // run-time's check that nobody else has access costs as much as the lock, which sees to that. Not one struct of
     // both: code that is not specialized would ask the run-time for its type at each use, which costs even more. Made
@@ -35,7 +39,8 @@ package final class Lock<State: ~Copyable>: @unchecked Sendable {
         }
     }
 
-    package init(_ state: consuming sending State) {
+    /// Makes a lock around a value.
+    public init(_ state: consuming sending State) {
         memory = .allocate(
             byteCount: Self.stateOffset + MemoryLayout<State>.size,
             alignment: max(MemoryLayout<pthread_mutex_t>.alignment, MemoryLayout<State>.alignment)
@@ -54,7 +59,7 @@ package final class Lock<State: ~Copyable>: @unchecked Sendable {
     /// Calls `body` with the value. Not to be nested on the same lock. What leaves the lock must be Sendable; what
     /// `body` captures must not be left behind in the value unless it is Sendable too.
     @inlinable
-    package func withLock<Result: Sendable & ~Copyable, Failure: Error>(
+    public func withLock<Result: Sendable & ~Copyable, Failure: Error>(
         _ body: (inout State) throws(Failure) -> Result
     ) throws(Failure) -> Result {
         pthread_mutex_lock(mutex)
