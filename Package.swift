@@ -32,7 +32,7 @@ let package = Package(
         ),
         // The parts of sendmsg, recvmsg and epoll that Swift cannot import. Only DTLS imports it.
         .systemLibrary(name: "CPosixUDP"),
-        // A lock, in a module of its own so that it is compiled into its callers. In no product: nobody else's to import.
+        // A lock, in a module of its own so that it is compiled into its callers. In no product, and not meant for others.
         .target(name: "DTLSLock", swiftSettings: settings),
         // The sans-I/O engine: bytes and the time go in; datagrams, events and the next deadline come out.
         .target(

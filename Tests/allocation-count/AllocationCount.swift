@@ -12,9 +12,9 @@ import Synchronization
 
 /// Counts what the process allocates while datagrams go to and fro between a client and a server, both in it.
 ///
-/// Prints a line for each way to handle them, and ends with status 1 when there is one block more than there may be:
+/// Prints a line for each way to handle them, and ends with status 1 when a datagram costs more blocks than it may:
 /// none where bytes are lent, one, the caller's array, where a task awaits them. A datagram to a task on the global
-/// pool costs two more, with which the system's pool is told of the task.
+/// pool costs two more, with which Dispatch is told of the task.
 ///
 /// Only a release build has so few. It is a program because it has to replace `malloc`.
 @main

@@ -34,13 +34,14 @@ import DTLSLock
 
     /// The thread, its epoll descriptor, and what it is to do.
     ///
-    /// `@unchecked Sendable`: `sources` is touched on the thread alone; the rest is constant or locks itself.
+    /// `@unchecked Sendable`: `sources` and `firstDeadline` are touched on the thread alone; the rest is constant or
+    /// locks itself.
     private final class LoopThread: @unchecked Sendable {
         private let epoll: OwnedDescriptor
         /// What wakes the thread.
         private let bell: OwnedDescriptor
         private let agenda = Lock(Agenda())
-        /// One, but while a socket takes another one's place.
+        /// One, for a server.
         private var sources: [EpollEvents] = []
         /// When a timer fires next.
         private var firstDeadline: ContinuousClock.Instant?
@@ -189,7 +190,10 @@ import DTLSLock
             setDeadline(of: source, source.deadline)
         }
 
-        func remove(_ source: EpollEvents) { sources.removeAll { $0 === source } }
+        func remove(_ source: EpollEvents) {
+            sources.removeAll { $0 === source }
+            setDeadline(of: source, nil)
+        }
 
         /// Tells the system what to wait for; errors are told in any case. Returns its error, or 0.
         func watch(_ descriptor: Int32, reads: Bool, writes: Bool, isKnown: Bool) -> Int32 {
@@ -259,7 +263,6 @@ import DTLSLock
         func stop() {
             guard !isStopped else { return }
             isStopped = true
-            thread.setDeadline(of: self, nil)
             forget()
             thread.remove(self)
             observer?.eventsEnded()
