@@ -26,7 +26,7 @@ extension DtlsConnection {
     /// waits for the end. The connection lives on, and stays open, without anybody holding it, until it ends.
     ///
     /// A second call takes the first one's place, on the loop: the former handler may still be called for what comes
-    /// in before, unless the call is made by the handler itself.
+    /// in before.
     ///
     /// - Parameters:
     ///   - received: Called on the socket's loop for one datagram after the other. The bytes are lent until it
