@@ -34,8 +34,7 @@ import DTLSLock
 
     /// The thread, its epoll descriptor, and what it is to do.
     ///
-    /// `@unchecked Sendable`: `sources` and `firstDeadline` are touched on the thread alone; the rest is constant or
-    /// locks itself.
+    /// `@unchecked Sendable`: `sources` is touched on the thread alone; the rest is constant or locks itself.
     private final class LoopThread: @unchecked Sendable {
         private let epoll: OwnedDescriptor
         /// What wakes the thread.
@@ -43,8 +42,6 @@ import DTLSLock
         private let agenda = Lock(Agenda())
         /// One, for a server.
         private var sources: [EpollEvents] = []
-        /// When a timer fires next.
-        private var firstDeadline: ContinuousClock.Instant?
 
         private struct Agenda {
             var blocks: [@Sendable () -> Void] = []
@@ -175,25 +172,17 @@ import DTLSLock
         }
 
         private func fireTimers() {
-            guard let firstDeadline, firstDeadline <= .now else { return }
+            guard firstDeadline != nil else { return }
             let now = ContinuousClock.now
             for source in sources { source.fireTimer(now: now) }
         }
 
-        func setDeadline(of source: EpollEvents, _ deadline: ContinuousClock.Instant?) {
-            source.deadline = deadline
-            firstDeadline = sources.lazy.compactMap(\.deadline).min()
-        }
+        /// When a timer fires next.
+        private var firstDeadline: ContinuousClock.Instant? { sources.lazy.compactMap(\.deadline).min() }
 
-        func add(_ source: EpollEvents) {
-            sources.append(source)
-            setDeadline(of: source, source.deadline)
-        }
+        func add(_ source: EpollEvents) { sources.append(source) }
 
-        func remove(_ source: EpollEvents) {
-            sources.removeAll { $0 === source }
-            setDeadline(of: source, nil)
-        }
+        func remove(_ source: EpollEvents) { sources.removeAll { $0 === source } }
 
         /// Tells the system what to wait for; errors are told in any case. Returns its error, or 0.
         func watch(_ descriptor: Int32, reads: Bool, writes: Bool, isKnown: Bool) -> Int32 {
@@ -208,8 +197,7 @@ import DTLSLock
     private final class EpollEvents: SocketEvents {
         let descriptor: Int32
         let wakesCheaply = true
-        /// For ``LoopThread/setDeadline(of:_:)`` alone to write.
-        fileprivate(set) var deadline: ContinuousClock.Instant?
+        private(set) var deadline: ContinuousClock.Instant?
 
         private let thread: LoopThread
         private var observer: (any SocketObserver)?
@@ -257,12 +245,13 @@ import DTLSLock
 
         func setTimer(_ delay: Duration) {
             guard !isStopped else { return }
-            thread.setDeadline(of: self, .now + delay)
+            deadline = .now + delay
         }
 
         func stop() {
             guard !isStopped else { return }
             isStopped = true
+            deadline = nil
             forget()
             thread.remove(self)
             observer?.eventsEnded()
@@ -276,7 +265,7 @@ import DTLSLock
 
         func fireTimer(now: ContinuousClock.Instant) {
             guard let deadline, deadline <= now else { return }
-            thread.setDeadline(of: self, nil)
+            self.deadline = nil
             observer?.timerFired()
         }
     }

@@ -48,8 +48,7 @@ final class AcceptQueue: Sendable {
                 state.connections = []
                 if !state.hasEnded { state.handler = handler }
             }
-            // As in ``Inbox/takeAll()``.
-            return (state.connections.isEmpty ? [] : Array(state.connections), state.handler)
+            return (state.connections, state.handler)
         }
         // Outside of the lock: with it may go an object that calls the server.
         _ = former
@@ -76,7 +75,7 @@ final class AcceptQueue: Sendable {
     }
 
     /// Ends the sequence. Connections that nobody took are returned.
-    func end() -> [DtlsConnection] {
+    func end() -> Deque<DtlsConnection> {
         var waiters: [UnsafeContinuation<DtlsConnection?, Never>] = []
         let (connections, handler) = state.withLock { state in
             state.hasEnded = true
@@ -85,8 +84,7 @@ final class AcceptQueue: Sendable {
                 state.connections = []
                 state.handler = nil
             }
-            // As in ``Inbox/takeAll()``.
-            return (state.connections.isEmpty ? [] : Array(state.connections), state.handler)
+            return (state.connections, state.handler)
         }
         _ = handler
         for waiter in waiters { waiter.resume(returning: nil) }

@@ -1,4 +1,5 @@
 import DTLSLock
+import DequeModule
 import Logging
 
 /// The inside of a ``DtlsServer``, or one of its loops: one socket, the gate, the associations by peer, and the queue
