@@ -112,30 +112,22 @@ package struct PairOptions {
 
 extension DtlsRetransmissionPolicy {
     /// The shortest waits that are possible, for tests in which time has to pass.
-    package static let quick = DtlsRetransmissionPolicy(
-        initialTimeout: .milliseconds(20),
-        factor: 1,
-        maximumTimeout: .milliseconds(20),
-        jitter: 0,
-        doublesSmallFlights: false
-    )
+    package static let quick = waits(.milliseconds(20))
 
     /// As short at first, and then longer, for a sanitizer or a busy machine that takes longer for a round.
-    package static let patient = DtlsRetransmissionPolicy(
-        initialTimeout: .milliseconds(20),
-        factor: 2,
-        maximumTimeout: .milliseconds(640),
-        jitter: 0,
-        doublesSmallFlights: false
-    )
+    package static let patient = waits(.milliseconds(20), doublingTo: .milliseconds(640))
 
     /// Waits that are short, but longer than a busy machine takes for one round of many handshakes at once. (OpenSSL
     /// takes a timer with less than 15 milliseconds left for expired.)
-    package static let brisk = DtlsRetransmissionPolicy(
-        initialTimeout: .milliseconds(60),
-        factor: 1,
-        maximumTimeout: .milliseconds(60),
-        jitter: 0,
-        doublesSmallFlights: false
-    )
+    package static let brisk = waits(.milliseconds(60))
+
+    private static func waits(_ first: Duration, doublingTo last: Duration? = nil) -> Self {
+        Self(
+            initialTimeout: first,
+            factor: last == nil ? 1 : 2,
+            maximumTimeout: last ?? first,
+            jitter: 0,
+            doublesSmallFlights: false
+        )
+    }
 }

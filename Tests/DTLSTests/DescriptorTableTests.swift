@@ -58,7 +58,8 @@ final class DescriptorTableTests: XCTestCase {
         /// A socket takes two descriptors. When there is one left, it is not lost, nor is the caller's.
         func testASocketThatCannotBeWaitedForIsGivenBack() async throws {
             let raw = try RawSocket()
-            let count = try openDescriptors()
+            // The least of some, as Dispatch may have one for an instant.
+            let count = try (0..<5).map { _ in try openDescriptors() }.min()
             let table = try FullTable(leaving: 1)
             let bound = Result { try UDPSocket.bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0)) }
             // What was opened has been closed: there is one left again.
@@ -73,7 +74,7 @@ final class DescriptorTableTests: XCTestCase {
                     XCTAssertNotNil((error as? DtlsError)?.hint)
                 }
             }
-            try await eventually("all descriptors given back") { try openDescriptors() <= count }
+            try await eventually("all descriptors given back") { try openDescriptors() == count }
             XCTAssertNotNil(inode(of: raw.descriptor), "the caller's descriptor was closed")
         }
 
