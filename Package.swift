@@ -32,12 +32,12 @@ let package = Package(
         ),
         // The parts of sendmsg, recvmsg and epoll that Swift cannot import. Only DTLS imports it.
         .systemLibrary(name: "CPosixUDP"),
-        // A lock, in a module of its own so that it is compiled into its callers. In no product, and not meant for others.
-        .target(name: "DTLSLock", swiftSettings: settings),
+        // A lock and a time, in a module of their own so that they are compiled into their callers. In no product.
+        .target(name: "DTLSPrimitives", swiftSettings: settings),
         // The sans-I/O engine: bytes and the time go in; datagrams, events and the next deadline come out.
         .target(
             name: "DTLSCore",
-            dependencies: ["COpenSSL", "DTLSLock", .product(name: "DequeModule", package: "swift-collections")],
+            dependencies: ["COpenSSL", "DTLSPrimitives", .product(name: "DequeModule", package: "swift-collections")],
             swiftSettings: settings
         ),
         // Sockets, Dispatch sources, demultiplexing, deadlines, the async API.
@@ -46,7 +46,7 @@ let package = Package(
             dependencies: [
                 "CPosixUDP",
                 "DTLSCore",
-                "DTLSLock",
+                "DTLSPrimitives",
                 .product(name: "DequeModule", package: "swift-collections"),
                 .product(name: "HeapModule", package: "swift-collections"),
                 .product(name: "Logging", package: "swift-log"),
@@ -111,13 +111,15 @@ let package = Package(
         ),
         .testTarget(
             name: "DTLSCoreTests",
-            dependencies: ["DTLSCore", "DTLSLock", "DTLSTestSupport"],
+            dependencies: ["DTLSCore", "DTLSPrimitives", "DTLSTestSupport"],
             exclude: ["Vectors/make_record_vectors.py"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "DTLSTests",
-            dependencies: ["DTLS", "DTLSLock", "DTLSTestSupport", .product(name: "Logging", package: "swift-log")],
+            dependencies: [
+                "DTLS", "DTLSPrimitives", "DTLSTestSupport", .product(name: "Logging", package: "swift-log"),
+            ],
             swiftSettings: settings
         ),
         .testTarget(
@@ -130,7 +132,7 @@ let package = Package(
         ),
         .testTarget(
             name: "InteropTests",
-            dependencies: ["DTLS", "DTLSLock", "DTLSTestKit", "dtls-hello", "dtls-echo-server", "dtls-client"],
+            dependencies: ["DTLS", "DTLSPrimitives", "DTLSTestKit", "dtls-hello", "dtls-echo-server", "dtls-client"],
             swiftSettings: settings
         ),
     ],

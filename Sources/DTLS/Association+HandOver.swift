@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 
 // An association on its way to another process: its engine, where its peer is, and what nobody has read.
 

@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSPrimitives
 
 // A peer that is elsewhere: whether that is so, and what may be sent there until it has shown it (RFC 9146 §6, RFC
 // 9853).
@@ -12,7 +13,7 @@ extension Association {
         var received: Int
         var sent = 0
         var challenges = 1
-        var deadline: ContinuousClock.Instant
+        var deadline: Moment
 
         /// RFC 9853 §5.4: a second where nothing is known of the path. Three challenges fit into it.
         static let challengeInterval = Duration.milliseconds(334)
@@ -21,7 +22,7 @@ extension Association {
         private let interval: Duration
 
         /// - Parameter roundTrip: How long the path took in the handshake; the new one may be as long.
-        init(former: DtlsAddress, received: Int, roundTrip: Duration?, now: ContinuousClock.Instant) {
+        init(former: DtlsAddress, received: Int, roundTrip: Duration?, now: Moment) {
             self.former = former
             self.received = received
             interval = Swift.max(Self.challengeInterval, roundTrip ?? .zero)
@@ -29,7 +30,7 @@ extension Association {
         }
 
         /// Waits for the answer to another challenge; for that to the last one, as long as for three.
-        func waitAgain(now: ContinuousClock.Instant) {
+        func waitAgain(now: Moment) {
             challenges += 1
             deadline = now + (challenges < Self.maximumChallenges ? interval : interval * 3)
         }
@@ -50,7 +51,7 @@ extension Association {
         _ receipt: DtlsReceipt,
         bytes: Int,
         _ state: inout State,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> DtlsAddress? {
         guard receipt >= .authentic, let engine = state.engine, engine.isOpen else { return nil }
         // A capture goes on under the name that it began with, or its readers would take it for another conversation.
@@ -79,7 +80,7 @@ extension Association {
     }
 
     /// Challenges again, or goes back to where the peer was. Returns the address that it has left, if so.
-    func pathTimedOut(_ state: inout State, now: ContinuousClock.Instant) -> DtlsAddress? {
+    func pathTimedOut(_ state: inout State, now: Moment) -> DtlsAddress? {
         guard let path = state.path, now >= path.deadline, let engine = state.engine else { return nil }
         guard path.challenges < UnprovenPath.maximumChallenges, engine.challengePath(again: true) else {
             let left = state.peer

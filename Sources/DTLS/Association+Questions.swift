@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 
 // What an association says of itself.
 
@@ -26,7 +26,7 @@ extension Association {
     var localAddress: DtlsAddress { state.withLock { $0.local } ?? owner.loop.socket.localAddress }
     var negotiated: DtlsNegotiated? { state.withLock { $0.negotiated } }
     var maximumPayloadSize: Int { state.withLock { $0.maximumPayloadSize } }
-    var lastActivity: ContinuousClock.Instant { state.withLock { $0.lastActivity } }
+    var lastActivity: Moment { state.withLock { $0.lastActivity } }
 
     var statistics: DtlsStatistics {
         state.withLock { state in

@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 
 // Datagrams on their way in, and payloads on their way to a receiver on the loop.
 
@@ -32,7 +32,7 @@ extension Association {
         from source: DtlsAddress,
         to local: DtlsAddress? = nil,
         on loop: SocketLoop,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         var effects: Effects?
         let arrival = state.withLock { state -> Outcome in
@@ -79,7 +79,7 @@ extension Association {
         to local: DtlsAddress?,
         into buffer: UnsafeMutableRawBufferPointer,
         _ state: inout State,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> ApplicationDataOpening? {
         guard source == state.peer, state.path == nil, state.renewing == nil, let engine = state.engine,
             // What came before it comes first.
@@ -95,7 +95,7 @@ extension Association {
         from source: DtlsAddress,
         to local: DtlsAddress?,
         _ state: inout State,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> Effects {
         let hasSuccessor = state.successor != nil
         var receipt = DtlsReceipt.unknown
@@ -103,13 +103,13 @@ extension Association {
         let follow: (inout State) -> Void = { state in
             former = self.follow(source, local, receipt, bytes: datagram.count, &state, now: now)
         }
-        var effects = collect(&state, before: follow) { receipt = $0.receive(datagram, now: now) }
+        var effects = collect(&state, before: follow) { receipt = $0.receive(datagram, at: now) }
         if let former {
             effects.movedFrom = former
             effects.movers += state.waiting?.movers.removeAll() ?? []
         }
         // What is in clear concerns the successor alone, and what is sealed opens in one of them only.
-        if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, now: now) } }
+        if hasSuccessor, state.engine != nil { renew(&state, &effects) { $0.receive(datagram, at: now) } }
         return effects
     }
 

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 // A client's second handshake with a server that has fallen silent (DtlsReconnection).
 
@@ -7,7 +7,7 @@ extension Association {
         _ state: inout State,
         _ effects: inout Effects,
         _ renewal: Renewal,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         guard let engine = state.engine, engine.isOpen else { return }
         do throws(DtlsError) {
@@ -16,7 +16,7 @@ extension Association {
         } catch {
             return effects.merge(collect(&state) { $0.close(as: .failed(error)) })
         }
-        renew(&state, &effects) { $0.start(now: now) }
+        renew(&state, &effects) { $0.start(at: now) }
     }
 
     /// Runs one input of the successor, which takes the engine's place when its handshake is finished. The association
@@ -72,7 +72,7 @@ extension Association {
                 break
             }
         }
-        schedule(successor.nextDeadline, &state, &effects)
+        schedule(successor.deadline, &state, &effects)
     }
 
     /// How many handshakes in a row may fail before the association is given up.

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 #if canImport(Glibc)
     import Glibc
@@ -13,53 +13,57 @@ import DTLSLock
 extension Association {
     /// Seals and sends a payload. `false`: the socket has no room, nothing was sealed.
     func trySend(_ payload: UnsafeRawBufferPointer) throws(DtlsError) -> Bool {
-        var result = Result<Bool, DtlsError>.success(true)
-        let effects = state.withLock { state -> Effects? in
+        // Nothing of this but in cases that are rare: it is large.
+        var failure: DtlsError?
+        var effects: Effects?
+        let isSent = state.withLock { state -> Bool in
             guard let engine = state.engine else {
-                result = .failure(Self.closedError(state.closeReason))
-                return nil
+                failure = Self.closedError(state.closeReason)
+                return false
             }
-            if let sent = sendShortly(payload, engine, &state) {
-                result = sent.result
-                return sent.effects
-            }
+            if let isSent = sendShortly(payload, engine, &state, &failure, &effects) { return isSent }
             guard engine.isOpen, owner.loop.socket.hasRoom else {
-                if engine.isOpen { result = .success(false) } else { result = .failure(Self.closedError(nil)) }
-                return nil
+                if !engine.isOpen { failure = Self.closedError(nil) }
+                return false
             }
-            var effects = collect(&state, sendFailure: { result = .failure($0) }) { engine in
+            var result = collect(&state, sendFailure: { failure = $0 }) { engine in
                 do throws(DtlsError) {
                     try engine.send(payload)
                 } catch {
-                    result = .failure(error)
+                    failure = error
                 }
             }
-            guard case .success = result else { return effects }
+            defer { effects = result }
+            guard failure == nil else { return false }
             state.lastActivity = .now
             if renewal != nil, state.awaitedSince == nil {
                 state.awaitedSince = state.lastActivity
-                schedule(silenceDeadline(state), &state, &effects)
+                schedule(silenceDeadline(state), &state, &result)
             }
-            return effects
+            return true
         }
         IdleCiphers.noteActivity()
         if let effects { carryOut(effects) }
-        return try result.get()
+        if let failure { throw failure }
+        return isSent
     }
 
-    /// Seals a payload where it leaves from, when there is nothing else to look at; nil where there is.
+    /// Seals a payload where it leaves from, when there is nothing else to look at; nil where there is. Otherwise
+    /// whether it was sent.
     private func sendShortly(
         _ payload: UnsafeRawBufferPointer,
         _ engine: DtlsEngine,
-        _ state: inout State
-    ) -> (result: Result<Bool, DtlsError>, effects: Effects?)? {
+        _ state: inout State,
+        _ failure: inout DtlsError?,
+        _ effects: inout Effects?
+    ) -> Bool? {
         guard state.path == nil, state.renewing == nil, engine.isOpen else { return nil }
-        var failure: DtlsError?
+        var refusal: DtlsError?
         let sending = owner.loop.socket.send(upTo: engine.mtu, to: state.peer, from: state.local) { buffer in
             do throws(DtlsError) {
                 return try engine.sealApplicationData(payload, into: buffer)
             } catch {
-                failure = error
+                refusal = error
                 return nil
             }
         }
@@ -68,18 +72,20 @@ extension Association {
             state.lastActivity = .now
             if case .sent = result {
                 state.hasSent = true
-                return (.success(true), nil)
+                return true
             }
             var outcome = SendOutcome(isFirst: !state.hasSent)
             outcome.add(result, count)
-            settle(outcome, engine, &state) { failure = $0 }
-            return (failure.map { .failure($0) } ?? .success(true), collect(&state) { _ in })
+            settle(outcome, engine, &state) { refusal = $0 }
         case .noRoom:
-            return (.success(false), nil)
+            return false
         case .unsealed:
             // The association may have ended with it, and has said so.
-            return failure.map { (.failure($0), collect(&state) { _ in }) }
+            if refusal == nil { return nil }
         }
+        failure = refusal
+        effects = collect(&state) { _ in }
+        return refusal == nil
     }
 
     static func closedError(_ reason: DtlsCloseReason?) -> DtlsError {
@@ -164,17 +170,17 @@ extension Association {
         engine.noteUnreachable(
             Self.unreachable(state.peer, refusal),
             isFinal: outcome.isFirst && !outcome.hasSent && Self.meansNoRoute(refusal),
-            now: .now
+            at: .now
         )
     }
 
     /// The network says that a datagram to the peer did not arrive.
-    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
+    func networkReported(_ error: NetworkError, now: Moment) {
         guard error.code == SystemCall.messageTooLarge else {
             // That nobody listens at the port will not change by asking again. Everything else may: a router that has
             // no way for the moment, an address that nobody has answered for yet.
             let reason = Self.unreachable(peer, error.code)
-            return input { $0.noteUnreachable(reason, isFinal: error.isRefusal, now: now) }
+            return input { $0.noteUnreachable(reason, isFinal: error.isRefusal, at: now) }
         }
         guard let largest = error.largestDatagram else { return }
         let effects = state.withLock { state in

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 // Tasks that wait for the handshake, for a payload or for the end.
 

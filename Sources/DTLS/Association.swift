@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import DequeModule
 
 /// Who runs associations: a client's or a server's endpoint. Called without any lock held.
@@ -99,12 +99,12 @@ final class Association: DeadlineOwner {
         /// Who is handed the payloads on the loop, instead of those who iterate.
         var receiver: Receiver?
         /// When the last authentic payload came, or the last one went.
-        var lastActivity: ContinuousClock.Instant
+        var lastActivity: Moment
         /// Who waits for something else than a payload; nil until somebody does.
         var waiting: Waiting?
-        var scheduledDeadline: ContinuousClock.Instant?
+        var scheduledDeadline: Moment?
         /// The next one after it that the loop has.
-        var laterDeadline: ContinuousClock.Instant?
+        var laterDeadline: Moment?
         weak var handle: DtlsConnection?
         /// Connects under way and connections that someone holds. When the last one goes, the association is closed.
         var holds = 0
@@ -129,7 +129,7 @@ final class Association: DeadlineOwner {
             get { renewing?.failedRenewals ?? 0 }
             set { renewing?.failedRenewals = newValue }
         }
-        var awaitedSince: ContinuousClock.Instant? {
+        var awaitedSince: Moment? {
             get { renewing?.awaitedSince }
             set { renewing?.awaitedSince = newValue }
         }
@@ -157,7 +157,7 @@ final class Association: DeadlineOwner {
         /// How many in a row failed.
         var failedRenewals = 0
         /// When the first payload went to which nothing has come yet.
-        var awaitedSince: ContinuousClock.Instant?
+        var awaitedSince: Moment?
     }
 
     /// Those who wait for something else than a payload. Once there it stays, as they are told apart by their numbers.
@@ -183,7 +183,7 @@ final class Association: DeadlineOwner {
         var openedAt: DtlsAddress?
         var hasOpened: Bool { openedAt != nil }
         var closeReason: DtlsCloseReason?
-        var deadline: ContinuousClock.Instant?
+        var deadline: Moment?
         var deliveries: [Inbox.Delivery] = []
         var openers: [UnsafeContinuation<Result<Void, DtlsError>, Never>] = []
         var closers: [UnsafeContinuation<DtlsCloseReason?, Never>] = []
@@ -244,10 +244,10 @@ final class Association: DeadlineOwner {
     // MARK: Inputs
 
     func start() {
-        input { $0.start() }
+        input { $0.start(at: .now) }
     }
 
-    func handleTimeout(now: ContinuousClock.Instant) {
+    func handleTimeout(now: Moment) {
         let effects = state.withLock { state in
             // The entry that led here is used up, unless it is left from before.
             if let scheduled = state.scheduledDeadline, scheduled <= now {
@@ -259,14 +259,14 @@ final class Association: DeadlineOwner {
             }
             var left: DtlsAddress?
             var effects = collect(&state, before: { left = self.pathTimedOut(&$0, now: now) }) {
-                $0.handleTimeout(now: now)
+                $0.handleTimeout(at: now)
             }
             if let left {
                 effects.movedFrom = left
                 effects.movers += state.waiting?.movers.removeAll() ?? []
             }
             if state.successor != nil {
-                renew(&state, &effects) { $0.handleTimeout(now: now) }
+                renew(&state, &effects) { $0.handleTimeout(at: now) }
             } else if let renewal, let since = state.awaitedSince, now >= since + renewal.silence {
                 beginAnew(&state, &effects, renewal, now: now)
             }
@@ -276,15 +276,15 @@ final class Association: DeadlineOwner {
     }
 
     func answer(_ answer: DtlsPreSharedKeyAnswer, to asker: Int) {
-        reply(to: asker) { $0.answer(answer) }
+        reply(to: asker) { $0.answer(answer, at: .now) }
     }
 
     func answer(accepted: Bool, to asker: Int) {
-        reply(to: asker) { $0.answer(accepted: accepted) }
+        reply(to: asker) { $0.answer(accepted: accepted, at: .now) }
     }
 
     func answer(identity: DtlsIdentity?, session: DtlsStoredSession?, to asker: Int) {
-        reply(to: asker) { $0.answer(identity: identity, session: session) }
+        reply(to: asker) { $0.answer(identity: identity, session: session, at: .now) }
     }
 
     /// Asks the engine of an open association.
@@ -371,8 +371,7 @@ final class Association: DeadlineOwner {
             state.engine = nil
             dropSuccessor(&state)
         } else {
-            let deadline = engine.nextDeadline ?? engine.housekeepingDeadline
-            schedule([deadline, silenceDeadline(state)].compactMap { $0 }.min(), &state, &effects)
+            schedule(Self.earlier(engine.ownDeadline, silenceDeadline(state)), &state, &effects)
         }
         if engine.isOpen { state.maximumPayloadSize = engine.maximumPayloadSize }
         return effects
@@ -385,17 +384,19 @@ final class Association: DeadlineOwner {
             state.scheduledDeadline = nil
             state.laterDeadline = nil
             if forgetsLocalAddress { state.local = nil }
-            let deadlines = [
-                state.engine?.nextDeadline, state.engine?.housekeepingDeadline, state.successor?.nextDeadline,
-                silenceDeadline(state),
-            ]
-            schedule(deadlines.compactMap { $0 }.min(), &state, &effects)
+            let engines = Self.earlier(state.engine?.ownDeadline, state.successor?.deadline)
+            schedule(Self.earlier(engines, silenceDeadline(state)), &state, &effects)
             return effects
         }
         carryOut(effects)
     }
 
-    func schedule(_ deadline: ContinuousClock.Instant?, _ state: inout State, _ effects: inout Effects) {
+    private static func earlier(_ left: Moment?, _ right: Moment?) -> Moment? {
+        guard let left, let right else { return left ?? right }
+        return Swift.min(left, right)
+    }
+
+    func schedule(_ deadline: Moment?, _ state: inout State, _ effects: inout Effects) {
         guard let deadline else { return }
         if let scheduled = state.scheduledDeadline {
             if scheduled <= deadline { return }
@@ -406,7 +407,7 @@ final class Association: DeadlineOwner {
     }
 
     /// When an open association is to be looked at because it may have been silent for too long.
-    func silenceDeadline(_ state: borrowing State) -> ContinuousClock.Instant? {
+    func silenceDeadline(_ state: borrowing State) -> Moment? {
         guard state.negotiated != nil else { return nil }
         var idle = idleTimeout.map { state.lastActivity + $0 }
         if let path = state.path { idle = Swift.min(idle ?? path.deadline, path.deadline) }

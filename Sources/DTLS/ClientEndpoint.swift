@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import Logging
 
 /// What a client's connection was asked for; a second connect that asks the same gets the same connection.
@@ -231,7 +231,7 @@ extension ClientEndpoint: SocketLoopHandler {
         from source: DtlsAddress,
         to local: DtlsAddress?,
         on loop: SocketLoop,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         let association = state.withLock { state -> Association? in
             let association = state.identities.owner(of: datagram) ?? state.associations[source]
@@ -243,7 +243,7 @@ extension ClientEndpoint: SocketLoopHandler {
         association?.receive(datagram, from: source, to: local, on: loop, now: now)
     }
 
-    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
+    func networkReported(_ error: NetworkError, now: Moment) {
         let concerned = state.withLock { state -> [Association] in
             if error.peer.port != 0 { return state.associations[error.peer].map { [$0] } ?? [] }
             return state.associations.values.filter { error.concerns($0.peer) }

@@ -1,5 +1,5 @@
 public import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 import Logging
 
 /// Associations on their way to another server.

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import DequeModule
 
 /// Where a server keeps its sessions, so that clients may resume them by ID: a cache, a database, something that hosts
@@ -22,7 +22,7 @@ public final class DtlsInMemorySessionStore: DtlsSessionStore {
 
     private struct Entry: Sendable {
         let session: DtlsStoredSession
-        let expiresAt: ContinuousClock.Instant
+        let expiresAt: Moment
         let number: Int
     }
 

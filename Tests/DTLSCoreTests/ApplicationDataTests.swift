@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import DTLSTestKit
 import DTLSTestSupport
 import XCTest
@@ -65,7 +65,7 @@ final class ApplicationDataTests: XCTestCase {
             let receipt = queued.engine.receive(datagram.span.bytes, now: now)
             queued.settle()
             let opening = datagram.withUnsafeBytes { bytes in
-                buffer.withUnsafeMutableBytes { direct.engine.openApplicationData(bytes, into: $0, now: now) }
+                buffer.withUnsafeMutableBytes { direct.engine.openApplicationData(bytes, into: $0, now: Moment(now)) }
             }
             taken.append(opening)
             switch opening {

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import DTLSTestSupport
 import Foundation
 import XCTest

@@ -1,3 +1,4 @@
+import DTLSPrimitives
 import DTLSTestSupport
 import XCTest
 
@@ -98,7 +99,7 @@ final class EnginePathTests: XCTestCase {
     func testAFinalNoteEndsAConnect() throws {
         let pair = try EnginePair(.preSharedKey())
         pair.client.start()
-        pair.client.engine.noteUnreachable(refused, isFinal: true, now: .now)
+        pair.client.engine.noteUnreachable(refused, isFinal: true, at: .now)
         pair.client.settle()
         XCTAssertEqual(pair.client.failure, refused)
         XCTAssertNil(pair.client.engine.nextDeadline)
@@ -107,7 +108,7 @@ final class EnginePathTests: XCTestCase {
     func testANoteBecomesTheReasonWhenTheTimeIsOver() throws {
         let pair = try EnginePair(.preSharedKey())
         pair.client.start()
-        pair.client.engine.noteUnreachable(noRoute, isFinal: false, now: .now)
+        pair.client.engine.noteUnreachable(noRoute, isFinal: false, at: .now)
         pair.client.settle()
         XCTAssertEqual(pair.client.ends, [])
         pair.client.handleTimeout(now: .now + .seconds(60))
@@ -118,7 +119,7 @@ final class EnginePathTests: XCTestCase {
     func testANoteDoesNotStopAHandshake() throws {
         let pair = try EnginePair(.preSharedKey())
         pair.client.start()
-        pair.client.engine.noteUnreachable(noRoute, isFinal: false, now: .now)
+        pair.client.engine.noteUnreachable(noRoute, isFinal: false, at: .now)
         try pair.connect()
         XCTAssertTrue(pair.isOpen)
     }
@@ -129,13 +130,13 @@ final class EnginePathTests: XCTestCase {
         pair.start()
         while !pair.isOpen {
             let isAnswered = pair.client.engine.statistics.datagramsReceived > 0
-            pair.server?.engine.noteUnreachable(refused, isFinal: true, now: .now)
-            if isAnswered { pair.client.engine.noteUnreachable(refused, isFinal: true, now: .now) }
+            pair.server?.engine.noteUnreachable(refused, isFinal: true, at: .now)
+            if isAnswered { pair.client.engine.noteUnreachable(refused, isFinal: true, at: .now) }
             guard try pair.step() else { break }
         }
         XCTAssertTrue(pair.isOpen, pair.story)
         for side in [pair.client, try pair.serverPeer()] {
-            side.engine.noteUnreachable(refused, isFinal: true, now: .now)
+            side.engine.noteUnreachable(refused, isFinal: true, at: .now)
             side.settle()
         }
         XCTAssertTrue(pair.isOpen)

@@ -1,3 +1,4 @@
+import DTLSPrimitives
 import DTLSTestSupport
 import XCTest
 
@@ -120,15 +121,15 @@ final class RoundTripTests: XCTestCase {
         let client = try EnginePair(.preSharedKey()).client
         client.start(now: start)
         var meter = RoundTripMeter(role: .client)
-        meter.sent(upTo: 0, at: start)
+        meter.sent(upTo: 0, at: Moment(start))
         var forged = try reply(to: client.sent[0])
         forged[10] = 9
-        forged.withUnsafeBytes { XCTAssertNil(meter.roundTrip(shownBy: $0, now: start + .seconds(1))) }
+        forged.withUnsafeBytes { XCTAssertNil(meter.roundTrip(shownBy: $0, now: Moment(start) + .seconds(1))) }
         for count in 0..<30 {
             forged.prefix(count).withUnsafeBytes { bytes in
                 var meter = RoundTripMeter(role: .client)
-                meter.sent(upTo: 0, at: start)
-                XCTAssertNil(meter.roundTrip(shownBy: bytes, now: start))
+                meter.sent(upTo: 0, at: Moment(start))
+                XCTAssertNil(meter.roundTrip(shownBy: bytes, now: Moment(start)))
             }
         }
     }

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import Logging
 
 @testable import DTLS

@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 import DTLSTestSupport
 import XCTest
 

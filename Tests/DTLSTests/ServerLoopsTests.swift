@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSPrimitives
 import Dispatch
 import XCTest
 

@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 import XCTest
 
 @testable import DTLS
@@ -291,7 +291,7 @@ final class ServerTests: XCTestCase {
     }
 
     func testRefusedHellosAreForgotten() throws {
-        let (alert, now) = (DtlsAlert(level: .fatal, code: .handshakeFailure), ContinuousClock.now)
+        let (alert, now) = (DtlsAlert(level: .fatal, code: .handshakeFailure), Moment.now)
         let peers = try (1...65).map { try DtlsAddress(ipAddress: "192.0.2.1", port: $0) }
         var refused = RefusedHellos()
         for peer in peers { refused.add(1, from: peer, alert, now: now) }

@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 import XCTest
 
 @testable import DTLS
@@ -180,7 +180,7 @@ private final class LoopRecorder: SocketLoopHandler {
         from source: DtlsAddress,
         to local: DtlsAddress?,
         on loop: SocketLoop,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         let (count, reaction) = state.withLock { state in
             state.received.append(Array(datagram))
@@ -189,6 +189,6 @@ private final class LoopRecorder: SocketLoopHandler {
         reaction?(self, count, source)
     }
 
-    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {}
+    func networkReported(_ error: NetworkError, now: Moment) {}
     func socketFailed(_ error: DtlsError, of loop: SocketLoop) { XCTFail("\(error)") }
 }

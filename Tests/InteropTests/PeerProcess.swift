@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import Foundation
 
 /// A program that runs beside a test: its output is collected as it comes, and it never outlives the test.

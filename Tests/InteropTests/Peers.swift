@@ -1,5 +1,5 @@
 import DTLS
-import DTLSLock
+import DTLSPrimitives
 import Foundation
 import Synchronization
 

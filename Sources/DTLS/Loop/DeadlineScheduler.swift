@@ -1,3 +1,4 @@
+import DTLSPrimitives
 import HeapModule
 
 /// Who has deadlines.
@@ -12,7 +13,7 @@ protocol DeadlineOwner: AnyObject, Sendable {
 /// heap without look-ups, and an entry costs nothing until it is due.
 struct DeadlineScheduler<Owner: DeadlineOwner> {
     private struct Entry: Comparable {
-        let deadline: ContinuousClock.Instant
+        let deadline: Moment
         // Strong, because whatever is ever weakly referenced is slower to retain from then on, and these are retained
         // for each datagram. What has ended is thrown out when there may be as much of it as of the others.
         let owner: Owner
@@ -22,7 +23,7 @@ struct DeadlineScheduler<Owner: DeadlineOwner> {
     }
 
     private var heap = Heap<Entry>()
-    private var armed: ContinuousClock.Instant?
+    private var armed: Moment?
     /// How many entries there may be before those of ended owners are looked for.
     private var largestCount = Self.leastCount
     private static var leastCount: Int { 64 }
@@ -38,25 +39,25 @@ struct DeadlineScheduler<Owner: DeadlineOwner> {
     }
 
     /// Adds a deadline. Returns how long the timer must be set to, if it has to be set anew.
-    mutating func add(_ owner: Owner, at deadline: ContinuousClock.Instant, now: ContinuousClock.Instant) -> Duration? {
+    mutating func add(_ owner: Owner, at deadline: Moment, now: Moment) -> Duration? {
         heap.insert(Entry(deadline: deadline, owner: owner))
         return rearm(now: now)
     }
 
     /// Takes an owner whose deadline has come. It may have ended.
-    mutating func popDue(now: ContinuousClock.Instant) -> Owner? {
+    mutating func popDue(now: Moment) -> Owner? {
         guard let first = heap.min, first.deadline <= now else { return nil }
         heap.removeMin()
         return first.owner
     }
 
     /// To be called when the timer has fired and everything due was taken. Returns how long to set it to.
-    mutating func timerFired(now: ContinuousClock.Instant) -> Duration? {
+    mutating func timerFired(now: Moment) -> Duration? {
         armed = nil
         return rearm(now: now)
     }
 
-    private mutating func rearm(now: ContinuousClock.Instant) -> Duration? {
+    private mutating func rearm(now: Moment) -> Duration? {
         guard let first = heap.min?.deadline else { return nil }
         if let armed, armed <= first { return nil }
         armed = first

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 /// What a loop tells.
 protocol SocketLoopHandler: AnyObject, Sendable {
@@ -12,11 +12,11 @@ protocol SocketLoopHandler: AnyObject, Sendable {
         from source: DtlsAddress,
         to local: DtlsAddress?,
         on loop: SocketLoop,
-        now: ContinuousClock.Instant
+        now: Moment
     )
 
     /// The network reported that an earlier datagram did not arrive. Called in a wake-up of the loop.
-    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant)
+    func networkReported(_ error: NetworkError, now: Moment)
 
     /// The socket cannot be read any more. Called in a wake-up of the loop.
     func socketFailed(_ error: DtlsError, of loop: SocketLoop)
@@ -55,6 +55,7 @@ final class SocketLoop: @unchecked Sendable {
     private let batch: DatagramBatch
     /// Whether a block is on its way that handles the rest of the batch.
     private var isContinuing = false
+    private var secondLook = SecondLook()
     /// Where a datagram's payload is opened to, and lent from; for what runs in a wake-up.
     let plaintext: UnsafeMutableRawBufferPointer
     private let room = Lock(Waiters<Bool>())
@@ -137,21 +138,31 @@ final class SocketLoop: @unchecked Sendable {
     }
 
     private func readDatagrams() {
-        let now = ContinuousClock.now
+        var now = Moment.now
         guard handler != nil, isReading else { return readNetworkErrors(now: now) }
         // Behind what seals and opens, so that whoever has just looked looks once more.
         defer { IdleCiphers.noteActivity() }
         var room = Self.datagramsPerWakeup - handleBatch(atMost: Self.datagramsPerWakeup, now: now)
         var isFirst = true
+        var isSecondLook = false
         while room > 0, !isShutDown {
             defer { isFirst = false }
-            switch socket.receive(into: batch) {
+            let outcome = socket.receive(into: batch)
+            if isSecondLook {
+                if case .datagrams = outcome { secondLook.found(true) } else { secondLook.found(false) }
+                now = .now
+            }
+            isSecondLook = false
+            switch outcome {
             case .datagrams:
                 room -= handleBatch(atMost: room, now: now)
                 finishWakeUp()
-                // A peer nearby may have answered already. To look costs less than to be woken by Dispatch, and more
-                // than to be woken by epoll, unless much is coming.
-                if events.wakesCheaply, batch.isEmpty, batch.messageCount < Self.muchAtOnce { return }
+                // To look costs less than to be woken by Dispatch. It may cost more than to be woken by epoll, unless
+                // much is coming.
+                if events.wakesCheaply, batch.isEmpty, batch.messageCount < Self.muchAtOnce {
+                    guard secondLook.isWorthwhile() else { return }
+                    isSecondLook = true
+                }
             case .retry:
                 // Perhaps for an error, of which the queue says more. Read, it does not wake the loop again.
                 readNetworkErrors(now: now)
@@ -177,7 +188,7 @@ final class SocketLoop: @unchecked Sendable {
 
     /// Hands on what was read. Returns how many datagrams that were.
     @discardableResult
-    private func handleBatch(atMost limit: Int, now: ContinuousClock.Instant) -> Int {
+    private func handleBatch(atMost limit: Int, now: Moment) -> Int {
         guard let handler else { return 0 }
         var count = 0
         while count < limit, !isShutDown, let datagram = batch.next() {
@@ -197,7 +208,7 @@ final class SocketLoop: @unchecked Sendable {
         }
     }
 
-    private func readNetworkErrors(now: ContinuousClock.Instant) {
+    private func readNetworkErrors(now: Moment) {
         guard let handler, !isShutDown else { return }
         for error in socket.takeNetworkErrors() { handler.networkReported(error, now: now) }
     }
@@ -239,12 +250,12 @@ final class SocketLoop: @unchecked Sendable {
     // MARK: Deadlines
 
     /// Has `association.handleTimeout` called at `deadline`. From any thread.
-    func schedule(_ association: Association, at deadline: ContinuousClock.Instant) {
+    func schedule(_ association: Association, at deadline: Moment) {
         if executor.isAwake { return add(association, at: deadline) }
         executor.driver.perform { self.add(association, at: deadline) }
     }
 
-    private func add(_ association: Association, at deadline: ContinuousClock.Instant) {
+    private func add(_ association: Association, at deadline: Moment) {
         guard !isShutDown else { return }
         // Let go of behind the access: with them may go objects that call this loop.
         let ended = scheduler.removeEnded()
@@ -254,7 +265,7 @@ final class SocketLoop: @unchecked Sendable {
 
     private func handleDeadlines() {
         guard !isShutDown else { return }
-        let now = ContinuousClock.now
+        let now = Moment.now
         while let association = scheduler.popDue(now: now) { association.handleTimeout(now: now) }
         setTimer(scheduler.timerFired(now: now))
     }

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 #if os(Linux)
     import CPosixUDP
@@ -160,8 +160,7 @@ import DTLSLock
                 if agenda.isStopped, sources.isEmpty { return nil }
                 agenda.isParked = true
                 guard let first else { return -1 }
-                // Rounded up, so that no timer fires before its deadline.
-                return Int32(clamping: max(0, (first - .now).microseconds + 999) / 1_000)
+                return Int32(clamping: first.milliseconds(after: .now))
             }
         }
 
@@ -173,12 +172,19 @@ import DTLSLock
 
         private func fireTimers() {
             guard firstDeadline != nil else { return }
-            let now = ContinuousClock.now
+            let now = Moment.now
             for source in sources { source.fireTimer(now: now) }
         }
 
         /// When a timer fires next.
-        private var firstDeadline: ContinuousClock.Instant? { sources.lazy.compactMap(\.deadline).min() }
+        private var firstDeadline: Moment? {
+            var first: Moment?
+            for source in sources {
+                guard let deadline = source.deadline else { continue }
+                first = first.map { min($0, deadline) } ?? deadline
+            }
+            return first
+        }
 
         func add(_ source: EpollEvents) { sources.append(source) }
 
@@ -197,7 +203,7 @@ import DTLSLock
     private final class EpollEvents: SocketEvents {
         let descriptor: Int32
         let wakesCheaply = true
-        private(set) var deadline: ContinuousClock.Instant?
+        private(set) var deadline: Moment?
 
         private let thread: LoopThread
         private var observer: (any SocketObserver)?
@@ -263,7 +269,7 @@ import DTLSLock
             if isWritable { observer?.socketWritable() }
         }
 
-        func fireTimer(now: ContinuousClock.Instant) {
+        func fireTimer(now: Moment) {
             guard let deadline, deadline <= now else { return }
             self.deadline = nil
             observer?.timerFired()

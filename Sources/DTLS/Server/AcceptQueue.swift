@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import DequeModule
 
 /// Connections whose handshake is finished, and those who wait for them.

@@ -9,6 +9,12 @@ struct ConnectionTable<Value: AnyObject> {
         var current: Value
         /// What will take its place once its handshake is finished.
         var candidate: Value?
+
+        /// The newest of both that `matches`.
+        func first(where matches: (Value) -> Bool) -> Value? {
+            if let candidate, matches(candidate) { return candidate }
+            return matches(current) ? current : nil
+        }
     }
 
     private var entries: [DtlsAddress: Entry] = [:]

@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 /// Finds out whose a sealed record from an unknown address is, among associations without a Connection ID
 /// (``DtlsServerLimits/movedPeerTrials``): nothing but their keys can tell.
 ///
@@ -14,7 +16,7 @@ struct MovedPeerSearch {
     private var byHost: [DtlsAddress: [Association]] = [:]
     private var count = 0
 
-    init(trials: Int, now: ContinuousClock.Instant) {
+    init(trials: Int, now: Moment) {
         self.trials = trials
         bucket = TokenBucket(Self.rate, now: now)
         prefixes = PrefixRateLimiter(Self.rateOfPrefix, now: now)
@@ -46,7 +48,7 @@ struct MovedPeerSearch {
     mutating func candidates(
         for datagram: UnsafeRawBufferPointer,
         from source: DtlsAddress,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> [Association] {
         // Epoch 1 of DTLS 1.2, sealed application data or an alert: what a peer that is elsewhere has to say.
         // And no more than a path carries: large ones take long.

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 /// Token buckets for prefixes, in a table that never grows.
 ///
@@ -11,21 +11,21 @@ struct PrefixRateLimiter {
     private let rate: DtlsRate
     private var buckets: [TokenBucket]
 
-    init(_ rate: DtlsRate, now: ContinuousClock.Instant) {
+    init(_ rate: DtlsRate, now: Moment) {
         self.init(rate, size: Self.size, now: now)
     }
 
-    fileprivate init(_ rate: DtlsRate, size: Int, now: ContinuousClock.Instant) {
+    fileprivate init(_ rate: DtlsRate, size: Int, now: Moment) {
         self.rate = rate
         buckets = [TokenBucket](repeating: TokenBucket(rate, now: now), count: size)
     }
 
     /// Takes a token, if there is one.
-    mutating func take(_ prefix: AddressPrefix, now: ContinuousClock.Instant) -> Bool {
+    mutating func take(_ prefix: AddressPrefix, now: Moment) -> Bool {
         take(Self.hash(prefix), now: now)
     }
 
-    fileprivate mutating func take(_ hash: UInt, now: ContinuousClock.Instant) -> Bool {
+    fileprivate mutating func take(_ hash: UInt, now: Moment) -> Bool {
         buckets[Int(truncatingIfNeeded: hash % UInt(buckets.count))].take(rate, now: now)
     }
 
@@ -38,7 +38,7 @@ final class SharedRateLimiter: Sendable {
     // As many as let loops in a flood of hellos seldom wait for each other.
     private let parts: [Lock<PrefixRateLimiter>]
 
-    init(_ rate: DtlsRate, loops: Int, now: ContinuousClock.Instant) {
+    init(_ rate: DtlsRate, loops: Int, now: Moment) {
         let count = loops > 1 ? 64 : 1
         parts = (0..<count).map { _ in
             Lock(PrefixRateLimiter(rate, size: PrefixRateLimiter.size / count, now: now))
@@ -46,7 +46,7 @@ final class SharedRateLimiter: Sendable {
     }
 
     /// Takes a token, if there is one.
-    func take(_ prefix: AddressPrefix, now: ContinuousClock.Instant) -> Bool {
+    func take(_ prefix: AddressPrefix, now: Moment) -> Bool {
         let (rest, index) = PrefixRateLimiter.hash(prefix).quotientAndRemainder(dividingBy: UInt(parts.count))
         return parts[Int(truncatingIfNeeded: index)].withLock { $0.take(rest, now: now) }
     }

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import Logging
 
 // A datagram's way: to its association, to the gate, or nowhere.
@@ -27,7 +27,7 @@ extension ServerEndpoint: SocketLoopHandler {
         from source: DtlsAddress,
         to local: DtlsAddress?,
         on loop: SocketLoop,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         if let owner = obviousOwner(of: datagram, from: source) {
             return owner.receive(datagram, from: source, to: local, on: loop, now: now)
@@ -107,7 +107,7 @@ extension ServerEndpoint: SocketLoopHandler {
     private func routeToKnown(
         _ datagram: UnsafeRawBufferPointer,
         from source: DtlsAddress,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> Route {
         state.withLock { state -> Route in
             guard !state.isClosed else { return .drop }
@@ -131,7 +131,7 @@ extension ServerEndpoint: SocketLoopHandler {
     private func greet(
         _ datagram: UnsafeRawBufferPointer,
         from source: DtlsAddress,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> Route {
         let prefix = AddressPrefix(source)
         let hasCookie = DtlsHelloGate.carriesCookie(datagram.bytes)
@@ -147,7 +147,7 @@ extension ServerEndpoint: SocketLoopHandler {
             if !hasCookie, tally.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
             var peer: [UInt8] = []
             source.appendBytes(to: &peer)
-            switch state.gate.judge(datagram.bytes, from: peer, now: now) {
+            switch state.gate.judge(datagram.bytes, from: peer, at: now) {
             case .ignore:
                 return drop(.unusableHello)
             case .reply(let reply):
@@ -156,8 +156,7 @@ extension ServerEndpoint: SocketLoopHandler {
             case .accept(let hello):
                 let identity = hello.identity
                 let entry = state.table[source]
-                for association in [entry?.candidate, entry?.current].compactMap({ $0 }) {
-                    guard let known = association.clientHello, known.isRepetition(of: identity) else { continue }
+                if let association = entry?.first(where: { $0.clientHello?.isRepetition(of: identity) == true }) {
                     // It came again: the answer may have been lost. An open association need not see it.
                     if association.connectionState == .handshaking { return .deliver(association, also: nil) }
                     return drop(.repeatedHello)
@@ -179,7 +178,7 @@ extension ServerEndpoint: SocketLoopHandler {
     }
 
     /// Whether all connections are there that there may be, and none is stale.
-    private func isFull(now: ContinuousClock.Instant) -> Bool {
+    private func isFull(now: Moment) -> Bool {
         tally.state.withLock { tally in
             tally.silence.count >= limits.connections
                 && tally.silence.stalest(silentSince: now - limits.staleAfter) == nil
@@ -275,7 +274,7 @@ extension ServerEndpoint: SocketLoopHandler {
         (local ?? loop.socket.localAddress).endpointName
     }
 
-    func networkReported(_ error: NetworkError, now: ContinuousClock.Instant) {
+    func networkReported(_ error: NetworkError, now: Moment) {
         for association in associations(concernedBy: error) { association.networkReported(error, now: now) }
     }
 

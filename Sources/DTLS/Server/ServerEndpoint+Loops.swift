@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 
 // A server's loops among each other.
 //
@@ -45,7 +45,7 @@ extension ServerEndpoint {
         _ loops: [ServerEndpoint],
         _ datagram: UnsafeRawBufferPointer,
         from source: DtlsAddress,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> Route? {
         // What is in clear is of a handshake, and those stay at their loop; junk is not worth the question.
         guard datagram.count > 13, datagram[1] == 0xFE, datagram[3] != 0 || datagram[4] != 0 else { return nil }
@@ -111,7 +111,7 @@ extension ServerEndpoint {
             }
             return strays.waiting
         }
-        let now = ContinuousClock.now
+        let now = Moment.now
         for stray in all {
             stray.datagram.withUnsafeBytes { datagram in
                 for association in [stray.association, stray.candidate] {

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 import DequeModule
 import Logging
 

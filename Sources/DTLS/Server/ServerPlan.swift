@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 import Logging
 
 /// What a server is made of beside its sockets, and all that may fail about it: a socket that was adopted is closed
@@ -36,7 +36,7 @@ struct ServerPlan {
         self.admitsAddress = admitsAddress
         self.handshakeFailed = handshakeFailed
         self.logger = logger
-        let now = ContinuousClock.now
+        let now = Moment.now
         accepted = AcceptQueue(maximumCount: limits.waitingConnections)
         tally = ServerTally(limits, loops: loops, now: now)
         var fragments = limits.fragmentedHellos
@@ -44,7 +44,7 @@ struct ServerPlan {
         var states: [Lock<ServerEndpoint.State>] = []
         for _ in 0..<loops {
             // Both hellos of a client come to the same loop, so each loop may have a secret of its own.
-            let gate = try DtlsHelloGate(limits: fragments, secrets: cookieSecrets, now: now)
+            let gate = try DtlsHelloGate(limits: fragments, secrets: cookieSecrets, at: now)
             let trials = limits.movedPeerTrials
             let search = trials > 0 ? MovedPeerSearch(trials: trials, now: now) : nil
             states.append(Lock(ServerEndpoint.State(gate: gate, context: context, search: search)))

@@ -1,5 +1,5 @@
 import DTLSCore
-import DTLSLock
+import DTLSPrimitives
 
 /// What the loops of a server count together, so that its limits hold for the server as a whole.
 ///
@@ -26,7 +26,7 @@ final class ServerTally: Sendable {
     let cookieRate: SharedRateLimiter?
     let handshakeRate: SharedRateLimiter?
 
-    init(_ limits: DtlsServerLimits, loops: Int, now: ContinuousClock.Instant = .now) {
+    init(_ limits: DtlsServerLimits, loops: Int, now: Moment = .now) {
         let admission = HandshakeAdmission(maximum: limits.handshakes, maximumPerPrefix: limits.handshakesPerPrefix)
         state = Lock(State(admission: admission, present: [Int](repeating: 0, count: loops)))
         cookieRate = limits.cookieRatePerPrefix.map { SharedRateLimiter($0, loops: loops, now: now) }

@@ -1,3 +1,4 @@
+import DTLSPrimitives
 import HeapModule
 
 /// The open connections of a server by how long they have been silent.
@@ -9,7 +10,7 @@ struct SilenceOrder {
         /// The number tells whether it is still the same object: another one may come to be at the same place.
         let id: ObjectIdentifier
         let number: UInt64
-        let since: ContinuousClock.Instant
+        let since: Moment
 
         static func < (left: Entry, right: Entry) -> Bool { left.since < right.since }
         static func == (left: Entry, right: Entry) -> Bool { left.since == right.since }
@@ -25,7 +26,7 @@ struct SilenceOrder {
     /// How many connections are open.
     var count: Int { open.count }
 
-    mutating func add(_ association: Association, now: ContinuousClock.Instant) {
+    mutating func add(_ association: Association, now: Moment) {
         added += 1
         open[ObjectIdentifier(association)] = (association, added)
         heap.insert(Entry(id: ObjectIdentifier(association), number: added, since: now))
@@ -44,7 +45,7 @@ struct SilenceOrder {
     }
 
     /// Takes the connection that has been silent longest, if that is since `deadline` or before.
-    mutating func takeStalest(silentSince deadline: ContinuousClock.Instant) -> Association? {
+    mutating func takeStalest(silentSince deadline: Moment) -> Association? {
         guard let association = stalest(silentSince: deadline) else { return nil }
         heap.removeMin()
         open[ObjectIdentifier(association)] = nil
@@ -52,7 +53,7 @@ struct SilenceOrder {
     }
 
     /// The connection that has been silent longest, if that is since `deadline` or before.
-    mutating func stalest(silentSince deadline: ContinuousClock.Instant) -> Association? {
+    mutating func stalest(silentSince deadline: Moment) -> Association? {
         for _ in 0..<Self.stepsPerSearch {
             guard let first = heap.min, first.since <= deadline else { return nil }
             guard let association = association(first) else {

@@ -1,15 +1,17 @@
+import DTLSPrimitives
+
 /// Tokens that come with time, up to a number.
 struct TokenBucket {
     private var tokens: Double
-    private var filledAt: ContinuousClock.Instant
+    private var filledAt: Moment
 
-    init(_ rate: DtlsRate, now: ContinuousClock.Instant) {
+    init(_ rate: DtlsRate, now: Moment) {
         tokens = rate.burst
         filledAt = now
     }
 
     /// Takes a token, if there is one.
-    mutating func take(_ rate: DtlsRate, now: ContinuousClock.Instant) -> Bool {
+    mutating func take(_ rate: DtlsRate, now: Moment) -> Bool {
         if now > filledAt {
             let seconds = Double((now - filledAt).microseconds) / 1_000_000
             tokens = Swift.min(rate.burst, tokens + seconds * rate.perSecond)

@@ -1,5 +1,5 @@
 import CPosixUDP
-import DTLSLock
+import DTLSPrimitives
 
 #if canImport(Glibc)
     import Glibc

@@ -1,5 +1,5 @@
 import CPosixUDP
-import DTLSLock
+import DTLSPrimitives
 import Synchronization
 
 #if canImport(Glibc)

@@ -1,10 +1,12 @@
+import DTLSPrimitives
+
 /// What an association can do in either of its two lives: attached to OpenSSL's `SSL`, or detached from it.
 ///
 /// ``DtlsEngine`` hands every input to the one that it is in. What each input means stands there.
 protocol AssociationLife: AnyObject {
-    func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> DtlsReceipt
+    func receive(_ datagram: UnsafeRawBufferPointer, now: Moment) -> DtlsReceipt
     func send(_ payload: UnsafeRawBufferPointer) throws(DtlsError)
-    func handleTimeout(now: ContinuousClock.Instant)
+    func handleTimeout(now: Moment)
     func close(as reason: DtlsCloseReason)
     func abandon()
     func lowerMTU(to bytes: Int)
@@ -14,7 +16,7 @@ protocol AssociationLife: AnyObject {
     func nextEvent() -> DtlsEvent?
     func drainApplicationDataBytes(_ body: (UnsafeRawBufferPointer) -> Void)
 
-    var nextDeadline: ContinuousClock.Instant? { get }
+    var nextDeadline: Moment? { get }
     var isOpen: Bool { get }
     var closeReason: DtlsCloseReason? { get }
     var statistics: DtlsStatistics { get }

@@ -1,3 +1,5 @@
+package import DTLSPrimitives
+
 /// One DTLS association without any input or output: datagrams and the time go in; datagrams, events and the next
 /// deadline come out.
 ///
@@ -139,7 +141,7 @@ public final class DtlsEngine {
     }
 
     /// Begins the second life, if the handshake has come to its end and allows it.
-    private func graduate(now: ContinuousClock.Instant) {
+    func graduate(now: Moment) {
         guard let attached, let graduation = attached.takeGraduation(),
             let detached = DetachedAssociation(graduation, of: attached, now: now)
         else { return }
@@ -168,7 +170,7 @@ public final class DtlsEngine {
     /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made
     /// with or waits for one. A second call does nothing.
     public func start(now: ContinuousClock.Instant = .now) {
-        attached?.start(now: now)
+        start(at: Moment(now))
     }
 
     /// Takes a datagram from the peer, whatever it holds.
@@ -179,14 +181,7 @@ public final class DtlsEngine {
     ///   address: send to the address from which a datagram came that was ``DtlsReceipt/newest``, and to no other.
     @discardableResult
     public func receive(_ datagram: RawSpan, now: ContinuousClock.Instant = .now) -> DtlsReceipt {
-        datagram.withUnsafeBytes { receive($0, now: now) }
-    }
-
-    @discardableResult
-    package func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> DtlsReceipt {
-        let receipt = life.receive(datagram, now: now)
-        graduate(now: now)
-        return receipt
+        datagram.withUnsafeBytes { receive($0, at: Moment(now)) }
     }
 
     /// Seals a payload into one datagram.
@@ -218,7 +213,7 @@ public final class DtlsEngine {
     package func openApplicationData(
         _ datagram: UnsafeRawBufferPointer,
         into buffer: UnsafeMutableRawBufferPointer,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> ApplicationDataOpening {
         detached?.openApplicationData(datagram, into: buffer, now: now) ?? .notTaken
     }
@@ -243,8 +238,7 @@ public final class DtlsEngine {
 
     /// Sends what is due: a flight again, or the end of a handshake that took too long.
     public func handleTimeout(now: ContinuousClock.Instant = .now) {
-        life.handleTimeout(now: now)
-        graduate(now: now)
+        handleTimeout(at: Moment(now))
     }
 
     /// Ends the association: an open one with close_notify, of which ``drainOutbound(_:)`` hands out the datagram.
@@ -294,14 +288,8 @@ public final class DtlsEngine {
         life.drainApplicationDataBytes(body)
     }
 
-    /// When ``handleTimeout(now:)`` has something to throw away: the last flight of the handshake, for which the peer
-    /// may ask for four minutes. It does no harm if nobody calls it, but for some hundred bytes, so it is no deadline.
-    package var housekeepingDeadline: ContinuousClock.Instant? {
-        detached?.housekeepingDeadline
-    }
-
     /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.
-    public var nextDeadline: ContinuousClock.Instant? { life.nextDeadline }
+    public var nextDeadline: ContinuousClock.Instant? { deadline?.instant }
 
     /// Whether the handshake is finished and the association has not ended.
     public var isOpen: Bool { life.isOpen }
@@ -338,8 +326,7 @@ public final class DtlsEngine {
 
     /// Answers ``DtlsEvent/preSharedKeyRequested(_:)``. Does nothing when that is not the question.
     public func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant = .now) {
-        attached?.answer(answer, now: now)
-        graduate(now: now)
+        self.answer(answer, at: Moment(now))
     }
 
     /// Answers ``DtlsEvent/certificatesPresented(_:)``. Does nothing when that is not the question.
@@ -347,8 +334,7 @@ public final class DtlsEngine {
     /// - Parameter accepted: Whether the association may be opened. A client's handshake goes on with it or ends with
     ///   the alert `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
     public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {
-        attached?.answer(accepted: accepted, now: now)
-        graduate(now: now)
+        answer(accepted: accepted, at: Moment(now))
     }
 
     /// Answers ``DtlsEvent/helloReceived(_:)``. Does nothing when that is not the question.
@@ -362,8 +348,7 @@ public final class DtlsEngine {
         session: DtlsStoredSession? = nil,
         now: ContinuousClock.Instant = .now
     ) {
-        attached?.answer(identity: identity, session: session, now: now)
-        graduate(now: now)
+        answer(identity: identity, session: session, at: Moment(now))
     }
 }
 
@@ -429,7 +414,7 @@ extension DtlsEngine {
     /// - Parameters:
     ///   - error: What to end with.
     ///   - isFinal: Whether to end at once. Otherwise it becomes the reason when the handshake's time is over.
-    package func noteUnreachable(_ error: DtlsError, isFinal: Bool, now: ContinuousClock.Instant) {
+    package func noteUnreachable(_ error: DtlsError, isFinal: Bool, at now: Moment) {
         attached?.noteUnreachable(error, isFinal: isFinal, now: now)
     }
 }

@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 /// Secrets from which servers make the cookies of the hello exchange (RFC 6347 §4.2.1), for hosts that share them: then
 /// a client whose two hellos reach two hosts (anycast, a load balancer) passes.

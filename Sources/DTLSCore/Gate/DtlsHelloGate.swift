@@ -1,3 +1,5 @@
+package import DTLSPrimitives
+
 /// The stateless gate before a server: a stranger gets a cookie, and nothing is kept of him until he brings it back
 /// (RFC 6347 §4.2.1).
 ///
@@ -62,6 +64,10 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         secrets: DtlsCookieSecrets? = nil,
         now: ContinuousClock.Instant = .now
     ) throws(DtlsError) {
+        try self.init(limits: limits, secrets: secrets, at: Moment(now))
+    }
+
+    package init(limits: Limits, secrets: DtlsCookieSecrets?, at now: Moment) throws(DtlsError) {
         try limits.validate()
         let cookies = try HelloCookie(shared: secrets, now: now)
         self.cookies = cookies
@@ -112,6 +118,10 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         from source: [UInt8],
         now: ContinuousClock.Instant = .now
     ) -> Verdict {
+        judge(datagram, from: source, at: Moment(now))
+    }
+
+    package mutating func judge(_ datagram: RawSpan, from source: [UInt8], at now: Moment) -> Verdict {
         cookies.rotate(now: now)
         // A copy, because a closure cannot capture an inout self; it is put back below.
         var reassembly = self.reassembly
@@ -149,7 +159,7 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         of datagram: UnsafeRawBufferPointer,
         from source: [UInt8],
         _ reassembly: inout HelloReassembly,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> Verdict {
         var offset = 0
         while let header = RecordHeader(datagram, at: offset), header.contentType == ContentType.handshake,

@@ -1,4 +1,5 @@
 import COpenSSL
+import DTLSPrimitives
 
 /// Cookies that bind an address to a ClientHello under a secret (RFC 6347 §4.2.1).
 ///
@@ -15,9 +16,9 @@ struct HelloCookie {
     private let shared: DtlsCookieSecrets?
     private var current: DtlsSecretBytes
     private var previous: DtlsSecretBytes
-    private var rotatesAt: ContinuousClock.Instant
+    private var rotatesAt: Moment
 
-    init(shared: DtlsCookieSecrets? = nil, now: ContinuousClock.Instant) throws(DtlsError) {
+    init(shared: DtlsCookieSecrets? = nil, now: Moment) throws(DtlsError) {
         self.shared = shared
         current = try DtlsCookieSecrets.randomSecret()
         previous = try DtlsCookieSecrets.randomSecret()
@@ -25,7 +26,7 @@ struct HelloCookie {
     }
 
     /// Takes a new secret if it is time.
-    mutating func rotate(now: ContinuousClock.Instant) {
+    mutating func rotate(now: Moment) {
         guard shared == nil, now >= rotatesAt, let fresh = try? DtlsCookieSecrets.randomSecret() else { return }
         // After a long silence the previous secret is as old as the current one: neither may be valid.
         let isLate = now >= rotatesAt + Self.rotationInterval

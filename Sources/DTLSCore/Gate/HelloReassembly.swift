@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 /// ClientHellos that come in fragments, because the client's MTU is small or its key shares are large (post-quantum
 /// ones).
 ///
@@ -13,7 +15,7 @@ struct HelloReassembly {
     private struct Entry {
         let messageSequence: UInt16
         let recordSequenceNumber: UInt64
-        let expiresAt: ContinuousClock.Instant
+        let expiresAt: Moment
         var bytes: [UInt8]
         var isPresent: [Bool]
         var missing: Int
@@ -28,7 +30,7 @@ struct HelloReassembly {
         _ source: [UInt8],
         _ fragment: HandshakeFragment,
         recordSequenceNumber: UInt64,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         guard fragment.messageLength <= limits.messageLength else { return }
         if let entry = entries[source], entry.messageSequence == fragment.messageSequence,
@@ -58,7 +60,7 @@ struct HelloReassembly {
         _ source: [UInt8],
         _ fragment: HandshakeFragment,
         in datagram: UnsafeRawBufferPointer,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> [UInt8]? {
         guard var entry = entries.removeValue(forKey: source) else { return nil }
         guard entry.expiresAt > now else { return nil }

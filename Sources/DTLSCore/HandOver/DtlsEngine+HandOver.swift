@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 // An open association as bytes, for another process to go on with.
 
 extension DtlsEngine {
@@ -123,7 +125,7 @@ extension FinalFlight {
             records: records,
             nextClearNumber: number,
             attempts: Int(attempts),
-            expiresAt: .now + lifetime
+            expiresAt: Moment.now + lifetime
         )
     }
 }

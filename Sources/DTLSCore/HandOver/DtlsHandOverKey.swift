@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 #if canImport(Glibc)
     import Glibc

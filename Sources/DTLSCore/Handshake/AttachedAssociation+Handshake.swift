@@ -1,4 +1,5 @@
 import COpenSSL
+import DTLSPrimitives
 
 // The handshake's way through OpenSSL, and the question for a pre-shared key.
 
@@ -102,7 +103,7 @@ extension AttachedAssociation {
 // MARK: - Pre-shared keys
 
 extension AttachedAssociation {
-    func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant) {
+    func answer(_ answer: DtlsPreSharedKeyAnswer, now: Moment) {
         guard case .preSharedKey? = question, lifecycle.isHandshaking else { return }
         switch (answer, context.role) {
         case (.identityAndKey(let key), .client):
@@ -182,7 +183,7 @@ extension AttachedAssociation {
         heldDatagrams.append(HeldDatagram(bytes: Array(rest), slices: [0..<rest.count], original: nil))
     }
 
-    private func releaseHeldDatagrams(now: ContinuousClock.Instant) {
+    private func releaseHeldDatagrams(now: Moment) {
         question = nil
         let held = heldDatagrams
         heldDatagrams = []
@@ -222,7 +223,7 @@ extension AttachedAssociation {
         )
     }
 
-    func answer(accepted: Bool, now: ContinuousClock.Instant) {
+    func answer(accepted: Bool, now: Moment) {
         guard case .certificates? = question, lifecycle.isHandshaking else { return }
         callbacks.decision = accepted ? .accepted : .rejected
         question = nil

@@ -1,4 +1,5 @@
 import COpenSSL
+import DTLSPrimitives
 
 // What the path to the peer is found to carry, and not to carry.
 
@@ -31,7 +32,7 @@ extension AttachedAssociation {
         }
     }
 
-    func noteUnreachable(_ error: DtlsError, isFinal: Bool, now: ContinuousClock.Instant) {
+    func noteUnreachable(_ error: DtlsError, isFinal: Bool, now: Moment) {
         guard lifecycle.isHandshaking, context.role == .client, !hasHeardFromPeer else { return }
         unreachable = error
         guard isFinal else { return }

@@ -1,9 +1,11 @@
+import DTLSPrimitives
+
 // The way of a datagram from the filter to OpenSSL, and of its payloads to the application.
 
 extension AttachedAssociation {
     /// Passes what the filter lets through to OpenSSL, and takes what comes of it. Returns whether the datagram as a
     /// whole waits for an answer of the application.
-    func process(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> Bool {
+    func process(_ datagram: UnsafeRawBufferPointer, now: Moment) -> Bool {
         if let graduation {
             // No longer OpenSSL's.
             graduation.early.append(Array(datagram))

@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 // When flights are sent again, beyond what OpenSSL's timer does by itself.
 
 extension AttachedAssociation {
@@ -7,13 +9,13 @@ extension AttachedAssociation {
     }
 
     /// Takes note of the round trip that a datagram shows.
-    func measureRoundTrip(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
+    func measureRoundTrip(_ datagram: UnsafeRawBufferPointer, now: Moment) {
         guard let roundTrip = meter.roundTrip(shownBy: datagram, now: now) else { return }
         callbacks.roundTrip = roundTrip
         statistics.roundTrip = roundTrip
     }
 
-    func retransmit(now: ContinuousClock.Instant) {
+    func retransmit(now: Moment) {
         switch records.perform(.handleTimeout) {
         case .failed:
             failByTime()
@@ -28,7 +30,7 @@ extension AttachedAssociation {
     ///
     /// The copies are exact ones. They repair the loss of the flight itself. Where its answer was lost, the peer's
     /// timer has to, which is all that it can: OpenSSL has no call that makes a timer expire.
-    private func repeatOverdueFlight(now: ContinuousClock.Instant) {
+    private func repeatOverdueFlight(now: Moment) {
         bio.repeatFlight()
         let wait = callbacks.beginWait(after: callbacks.wait)
         timedWait = callbacks.waits
@@ -36,7 +38,7 @@ extension AttachedAssociation {
     }
 
     /// Finds out when OpenSSL's timer expires next, and when it is overdue.
-    func scheduleRetransmission(now: ContinuousClock.Instant) {
+    func scheduleRetransmission(now: Moment) {
         guard lifecycle.isHandshaking, question == nil, let delay = records.retransmissionDelay else {
             retransmissionDeadline = nil
             overdueDeadline = nil
@@ -82,7 +84,7 @@ extension AttachedAssociation {
     ///
     /// Only a hello of the same handshake with a new record sequence number counts, and no more of them than a flight
     /// has attempts, so that neither the network's copies nor anybody else's make traffic.
-    func answerRepeatedHello(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) {
+    func answerRepeatedHello(_ datagram: UnsafeRawBufferPointer, now: Moment) {
         guard context.role == .server, let header = RecordHeader(datagram, at: 0), header.epoch == 0,
             header.contentType == ContentType.handshake,
             let fragment = HandshakeFragment(

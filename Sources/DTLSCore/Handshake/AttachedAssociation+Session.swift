@@ -1,4 +1,5 @@
 import COpenSSL
+import DTLSPrimitives
 
 // What an application sets before the start, and what it may take from an open association.
 
@@ -11,7 +12,7 @@ extension AttachedAssociation {
     func answer(
         identity: DtlsIdentity?,
         session: DtlsStoredSession?,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         guard case .hello? = question, lifecycle.isHandshaking, let hello else { return }
         question = nil

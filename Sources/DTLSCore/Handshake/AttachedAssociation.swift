@@ -1,4 +1,5 @@
 import COpenSSL
+import DTLSPrimitives
 import DequeModule
 
 /// An association in OpenSSL's `SSL`: its handshake, and all of its life where the suite or the configuration leave it
@@ -42,11 +43,11 @@ final class AttachedAssociation: AssociationLife {
     var latestHello: (random: [UInt8], sequenceNumber: UInt64)?
     /// How often a hello that came again was answered.
     var answeredHellos = 0
-    var alertDeadline: ContinuousClock.Instant?
-    var handshakeDeadline: ContinuousClock.Instant?
-    var retransmissionDeadline: ContinuousClock.Instant?
+    var alertDeadline: Moment?
+    var handshakeDeadline: Moment?
+    var retransmissionDeadline: Moment?
     /// When OpenSSL's timer must have expired, whatever the wall clock says.
-    var overdueDeadline: ContinuousClock.Instant?
+    var overdueDeadline: Moment?
     /// The wait of OpenSSL's timer that ``overdueDeadline`` is for.
     var timedWait = 0
     var slices: RecordFilter.Slices = []
@@ -149,7 +150,7 @@ final class AttachedAssociation: AssociationLife {
 extension AttachedAssociation {
     /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made
     /// with or waits for one. A second call does nothing.
-    func start(now: ContinuousClock.Instant = .now) {
+    func start(now: Moment = .now) {
         guard lifecycle.start() else { return }
         statistics.handshakesStarted = 1
         handshakeDeadline = now + handshakeTimeout
@@ -166,7 +167,7 @@ extension AttachedAssociation {
         finishInput(now: now)
     }
 
-    func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> DtlsReceipt {
+    func receive(_ datagram: UnsafeRawBufferPointer, now: Moment) -> DtlsReceipt {
         statistics.datagramsReceived += 1
         statistics.bytesReceived += datagram.count
         guard lifecycle.isHandshaking || lifecycle.isOpen else { return .unknown }
@@ -196,7 +197,7 @@ extension AttachedAssociation {
     }
 
     /// Sends what is due: a flight again, or the end of a handshake that took too long.
-    func handleTimeout(now: ContinuousClock.Instant = .now) {
+    func handleTimeout(now: Moment = .now) {
         guard lifecycle.isHandshaking else { return }
         if let deadline = handshakeDeadline, now >= deadline {
             failByTime()
@@ -254,7 +255,7 @@ extension AttachedAssociation {
     }
 
     /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.
-    var nextDeadline: ContinuousClock.Instant? {
+    var nextDeadline: Moment? {
         guard lifecycle.isHandshaking else { return nil }
         var deadline = handshakeDeadline
         if let other = retransmissionDeadline { deadline = deadline.map { Swift.min($0, other) } ?? other }
@@ -277,7 +278,7 @@ extension AttachedAssociation {
         context.configuration.capture?.record(datagram, from: peerName, to: ownName)
     }
 
-    func finishInput(now: ContinuousClock.Instant) {
+    func finishInput(now: Moment) {
         deliverFinished()
         if lifecycle.isOpen, graduation == nil { deliverEarly() }
         if callbacks.flights != countedFlights {

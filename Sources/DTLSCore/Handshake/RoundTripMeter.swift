@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 /// Finds out how long the path takes there and back, once, from a flight of the handshake and the first datagram of its
 /// answer.
 ///
@@ -8,7 +10,7 @@ struct RoundTripMeter {
     private struct Flight {
         /// The highest record sequence number in it.
         let last: UInt64
-        let time: ContinuousClock.Instant
+        let time: Moment
     }
 
     private let role: DtlsRole
@@ -23,7 +25,7 @@ struct RoundTripMeter {
     }
 
     /// Takes note of a flight that is leaving, for the first time or again.
-    mutating func sent(upTo sequenceNumber: UInt64, at time: ContinuousClock.Instant) {
+    mutating func sent(upTo sequenceNumber: UInt64, at time: Moment) {
         guard !isDone, flights.count < Self.maximumFlights else { return }
         flights.append(Flight(last: sequenceNumber, time: time))
     }
@@ -31,7 +33,7 @@ struct RoundTripMeter {
     /// What a datagram that came tells. It does once at the most.
     mutating func roundTrip(
         shownBy datagram: UnsafeRawBufferPointer,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> Duration? {
         guard !isDone, let first = flights.first, let header = RecordHeader(datagram, at: 0), header.epoch == 0,
             header.contentType == ContentType.handshake, header.length > HandshakeFragment.headerSize

@@ -1,5 +1,5 @@
 import COpenSSL
-import DTLSLock
+import DTLSPrimitives
 
 /// HMAC (RFC 2104) and TLS 1.2's pseudorandom function (RFC 5246 §5), out of a hash that is fetched once.
 ///

@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 /// What has become of a datagram that was to be opened as application data.
 package enum ApplicationDataOpening: Equatable {
     /// It is not one record of an open association that might be application data. Nothing was changed or counted: it
@@ -16,7 +18,7 @@ extension DetachedAssociation {
     func openApplicationData(
         _ datagram: UnsafeRawBufferPointer,
         into buffer: UnsafeMutableRawBufferPointer,
-        now: ContinuousClock.Instant
+        now: Moment
     ) -> ApplicationDataOpening {
         // What came before is handed out before.
         guard closeReason == nil, !hasEvents, inbound.isEmpty, buffer.count >= datagram.count,

@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 /// An association after its handshake, without OpenSSL's `SSL`: keys, numbers, and what has not been handed out yet.
 ///
 /// What each input and output means stands at ``DtlsEngine``, which hands them on.
@@ -52,7 +54,7 @@ final class DetachedAssociation: AssociationLife {
     }
 
     /// - Parameter attached: What it was before. It is of no more use afterwards.
-    convenience init?(_ graduation: Graduation, of attached: AttachedAssociation, now: ContinuousClock.Instant) {
+    convenience init?(_ graduation: Graduation, of attached: AttachedAssociation, now: Moment) {
         guard let records = graduation.takeRecords(), let negotiated = attached.negotiated else { return nil }
         var flight: FinalFlight?
         if var datagrams = graduation.takeFlight() {
@@ -92,7 +94,7 @@ final class DetachedAssociation: AssociationLife {
 
     // MARK: Inputs
 
-    func receive(_ datagram: UnsafeRawBufferPointer, now: ContinuousClock.Instant) -> DtlsReceipt {
+    func receive(_ datagram: UnsafeRawBufferPointer, now: Moment) -> DtlsReceipt {
         counted.datagramsReceived += 1
         counted.bytesReceived += datagram.count
         guard closeReason == nil else { return .unknown }
@@ -130,7 +132,7 @@ final class DetachedAssociation: AssociationLife {
 
     func recognizes(_ datagram: UnsafeRawBufferPointer) -> Bool { records.recognizes(datagram) }
 
-    func handleTimeout(now: ContinuousClock.Instant) {
+    func handleTimeout(now: Moment) {
         if let expiresAt = flight?.expiresAt, now >= expiresAt { flight = nil }
     }
 
@@ -199,8 +201,8 @@ final class DetachedAssociation: AssociationLife {
         context.queues.strip(&inbound)
     }
 
-    var nextDeadline: ContinuousClock.Instant? { nil }
-    var housekeepingDeadline: ContinuousClock.Instant? { flight?.expiresAt }
+    var nextDeadline: Moment? { nil }
+    var housekeepingDeadline: Moment? { flight?.expiresAt }
     var isPathChallenged: Bool { !pathCookies.isEmpty }
     var isOpen: Bool { closeReason == nil }
     var statistics: DtlsStatistics { counted.statistics }

@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 /// This side's last flight of the handshake, for a peer that asks for it again because it was lost (RFC 6347 §4.2.4).
 ///
 /// It is kept as what its records hold, so that it can be cut for an MTU that has become smaller and numbered anew: a
@@ -33,9 +35,9 @@ final class FinalFlight {
     private(set) var nextClearNumber: UInt64
     /// How often it may still be sent.
     private(set) var attempts: Int
-    let expiresAt: ContinuousClock.Instant
+    let expiresAt: Moment
 
-    convenience init(records: [Record], nextClearNumber: UInt64, attempts: Int, expiresAt: ContinuousClock.Instant) {
+    convenience init(records: [Record], nextClearNumber: UInt64, attempts: Int, expiresAt: Moment) {
         var packed: [UInt8] = []
         packed.reserveCapacity(records.reduce(0) { $0 + 4 + $1.content.count })
         for record in records {
@@ -62,7 +64,7 @@ final class FinalFlight {
         packed.append(contentsOf: content)
     }
 
-    private init(packed: [UInt8], nextClearNumber: UInt64, attempts: Int, expiresAt: ContinuousClock.Instant) {
+    private init(packed: [UInt8], nextClearNumber: UInt64, attempts: Int, expiresAt: Moment) {
         self.packed = packed
         self.nextClearNumber = nextClearNumber
         self.attempts = attempts
@@ -75,7 +77,7 @@ final class FinalFlight {
         openedBy keys: borrowing DetachedRecords,
         nextClearNumber: UInt64,
         attempts: Int,
-        now: ContinuousClock.Instant
+        now: Moment
     ) {
         var packed: [UInt8] = []
         // Without their headers they take less.

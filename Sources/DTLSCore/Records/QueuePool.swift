@@ -1,4 +1,4 @@
-import DTLSLock
+import DTLSPrimitives
 
 /// Empty datagram queues with memory, for those of many associations that have something at the moment.
 ///

@@ -1,5 +1,5 @@
 import COpenSSL
-import DTLSLock
+import DTLSPrimitives
 
 /// An AEAD cipher that seals DTLS 1.2 records, as OpenSSL's `EVP` computes it.
 ///

@@ -1,5 +1,5 @@
 import COpenSSL
-import DTLSLock
+import DTLSPrimitives
 
 /// The keys of session tickets (RFC 5077), which a server gives to clients so that they resume without a full
 /// handshake.
@@ -21,7 +21,7 @@ public final class DtlsTicketKeys: Sendable {
     private struct State: Sendable {
         /// The newest first.
         var keys: [TicketKey]
-        var rotatesAt: ContinuousClock.Instant
+        var rotatesAt: Moment
     }
 
     /// Makes keys of this process's own: random, replaced every `rotationInterval`, the previous one kept for as long
@@ -77,14 +77,14 @@ public final class DtlsTicketKeys: Sendable {
     }
 
     /// The key for a new ticket.
-    func encryptionKey(now: ContinuousClock.Instant = .now) -> TicketKey {
+    func encryptionKey(now: Moment = .now) -> TicketKey {
         state.withLock { state in
             rotate(&state, now)
             return state.keys[0]
         }
     }
 
-    private func rotate(_ state: inout State, _ now: ContinuousClock.Instant) {
+    private func rotate(_ state: inout State, _ now: Moment) {
         guard let rotationInterval, now >= state.rotatesAt, let secret = try? Self.randomSecret(),
             let fresh = try? TicketKey(secret: secret)
         else { return }
@@ -97,7 +97,7 @@ public final class DtlsTicketKeys: Sendable {
     /// The key that sealed a ticket, if it is still there, and whether it is the one for new tickets.
     func decryptionKey(
         named name: UnsafeRawBufferPointer,
-        now: ContinuousClock.Instant = .now
+        now: Moment = .now
     ) -> (key: TicketKey, isNewest: Bool)? {
         let copy = Array(name)
         return state.withLock { state in
