@@ -186,8 +186,9 @@ typedef struct {
     CPosixUDP_Local local;
 } CPosixUDP_Outgoing;
 
-/// sendmmsg(2) of up to CPosixUDP_maximumSends messages, the bytes of which are in `bytes`. `family` is the socket's
-/// address family, or AF_UNSPEC for a connected socket. Answers how many were sent; the error is that of the first.
+/// sendmmsg(2) of up to CPosixUDP_maximumSends messages, or what does the same for one. Their bytes are in `bytes`.
+/// `family` is the socket's address family, or AF_UNSPEC for a connected socket. Answers how many were sent; the error
+/// is that of the first.
 static inline int CPosixUDP_sendMany(
     int descriptor, int family, const void *bytes, const CPosixUDP_Outgoing *outgoing, unsigned count, int flags
 ) {
@@ -196,6 +197,16 @@ static inline int CPosixUDP_sendMany(
     struct iovec vectors[CPosixUDP_maximumSends];
     CPosixUDP_Name names[CPosixUDP_maximumSends];
     CPosixUDP_Control controls[CPosixUDP_maximumSends];
+    if (count == 1 && outgoing->datagrams <= 1) {
+        // The plain call is cheaper, and does not end with a look for others to run.
+        uint32_t length = 0;
+        if (family != AF_UNSPEC) length = CPosixUDP_writeName(&outgoing->peer, family == AF_INET, &names[0]);
+        const void *datagram = (const uint8_t *)bytes + outgoing->offset;
+        ssize_t sent = CPosixUDP_send(
+            descriptor, datagram, outgoing->length, flags, length ? &names[0] : NULL, length, &outgoing->local
+        );
+        return sent < 0 ? -1 : 1;
+    }
     if (count > CPosixUDP_maximumSends) count = CPosixUDP_maximumSends;
     for (unsigned index = 0; index < count; index++) {
         const CPosixUDP_Outgoing *one = &outgoing[index];

@@ -25,8 +25,8 @@ enum SystemCall {
     static func run<Answer: FixedWidthInteger>(_ call: () -> Answer) -> Outcome {
         while true {
             let answer = call()
-            let error = errno
             guard answer == -1 else { return .value(Int(answer)) }
+            let error = errno
             switch error {
             case EINTR: continue
             case EAGAIN, EWOULDBLOCK: return .wouldBlock

@@ -123,8 +123,6 @@ extension UDPSocket {
     /// first.
     private func sendMany(from index: Int, _ state: inout State) -> SystemCall.Outcome? {
         guard state.sendsMany, let messages = state.arena.messages, let bytes = state.arena.bytes else { return nil }
-        // One datagram alone is cheaper by the plain call, after which the kernel does not look for others to run.
-        if state.arena.messageCount - index == 1, messages[index].datagrams == 1, systemSend == nil { return nil }
         if let systemSend {
             // As a kernel does it that takes nothing apart.
             for sent in index..<state.arena.messageCount {

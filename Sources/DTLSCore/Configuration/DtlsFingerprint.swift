@@ -36,8 +36,15 @@ public struct DtlsFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Pairs of upper-case hexadecimal digits with colons between them, as SDP has them (`a=fingerprint:sha-256 …`).
     public var description: String {
-        bytes.map { String($0 >> 4, radix: 16, uppercase: true) + String($0 & 15, radix: 16, uppercase: true) }
-            .joined(separator: ":")
+        let digits = Array("0123456789ABCDEF".utf8)
+        var text: [UInt8] = []
+        text.reserveCapacity(3 * bytes.count)
+        for byte in bytes {
+            if !text.isEmpty { text.append(UInt8(ascii: ":")) }
+            text.append(digits[Int(byte >> 4)])
+            text.append(digits[Int(byte & 15)])
+        }
+        return String(decoding: text, as: UTF8.self)
     }
 
     private static func value(of digit: UInt8) -> UInt8? {

@@ -30,6 +30,9 @@ public final class DtlsEngineContext: Sendable {
     /// Memory for the datagrams of associations that have left OpenSSL.
     let queues = QueuePool()
 
+    /// A client's part of the fingerprint of its sessions.
+    let sessionDemands: [UInt8]
+
     let asksApplication: Bool
     let applicationOverrules: Bool
     // An SSL_CTX that is not changed after init; OpenSSL counts its references and locks its caches (SSL_CTX_new(3)).
@@ -60,6 +63,12 @@ public final class DtlsEngineContext: Sendable {
         self.asksApplication = asksApplication || verification == .byApplication
         applicationOverrules = verification == .byApplication
         settings = DtlsServerSettings()
+        sessionDemands = SessionFingerprint.demands(
+            ofClient: configuration,
+            verification,
+            usesPreSharedKeys: usesPreSharedKeys,
+            asksApplication: self.asksApplication
+        )
         context = try SSLContextAssembly.make(
             configuration,
             for: .client(preSharedKeys: usesPreSharedKeys, verification: verification)
@@ -81,6 +90,7 @@ public final class DtlsEngineContext: Sendable {
         role = .server
         self.configuration = configuration
         self.settings = settings
+        sessionDemands = []
         verification = .insecureAcceptAnyCertificate
         usesPreSharedKeys = settings.usesPreSharedKeys
         asksApplication = settings.asksApplication

@@ -54,7 +54,8 @@ extension AttachedAssociation {
 
     func resume(_ session: DtlsSession) throws(DtlsError) -> Bool {
         try requireIdle()
-        guard context.role == .client, !session.isExpired, session.fingerprint == sessionFingerprint,
+        guard context.role == .client, !session.isExpired, !sessionFingerprint.isEmpty,
+            session.fingerprint == sessionFingerprint,
             let pointer = SessionEncoding.decode(session.contents)
         else { return false }
         // SSL_set_session takes a reference of its own.

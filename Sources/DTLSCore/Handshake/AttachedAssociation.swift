@@ -140,7 +140,11 @@ final class AttachedAssociation: AssociationLife {
     /// What a client knows of its server.
     func prepareClient(serverName: String?, preSharedKey: DtlsPreSharedKey?) throws(DtlsError) {
         try setServerName(serverName)
-        sessionFingerprint = SessionFingerprint.ofClient(context, serverName: serverName, preSharedKey: preSharedKey)
+        sessionFingerprint = SessionFingerprint.ofClient(
+            context.sessionDemands,
+            serverName: serverName,
+            preSharedKey: preSharedKey
+        )
         if let preSharedKey { callbacks.preSharedKey = .key(preSharedKey) }
     }
 }

@@ -9,24 +9,44 @@ enum SessionFingerprint {
         ])
     }
 
-    static func ofClient(
-        _ context: DtlsEngineContext,
-        serverName: String?,
-        preSharedKey: DtlsPreSharedKey?
+    /// The part of a client's that its context decides: 32 bytes. It may take the hashes of all roots there are.
+    static func demands(
+        ofClient configuration: DtlsConfiguration,
+        _ verification: DtlsServerVerification,
+        usesPreSharedKeys: Bool,
+        asksApplication: Bool
     ) -> [UInt8] {
-        let configuration = context.configuration
         let identity = configuration.identity.map { identity in
             identity.certificateChain.first?.sha256Fingerprint.description
                 ?? identity.privateKey.publicKeyFingerprint.description
         }
-        let key = preSharedKey.map { key in
-            DtlsFingerprint(sha256Of: key.identity + key.key.withUnsafeBytes { Array($0) }).description
-        }
         return digest([
-            "client", "\(context.verification)", "\(context.usesPreSharedKeys)", "\(context.asksApplication)",
-            "\(configuration.stapledStatus)", "\(configuration.rawPublicKeys)", serverName ?? "", identity ?? "",
-            key ?? "", trust(configuration.trust),
+            "client", "\(verification)", "\(usesPreSharedKeys)", "\(asksApplication)",
+            "\(configuration.stapledStatus)", "\(configuration.rawPublicKeys)", identity ?? "",
+            trust(configuration.trust),
         ])
+    }
+
+    /// A client's: its context's part, and what a connection adds to it. Empty when it cannot be computed, for want of
+    /// memory: then nothing is resumed.
+    static func ofClient(_ demands: [UInt8], serverName: String?, preSharedKey: DtlsPreSharedKey?) -> [UInt8] {
+        let name = serverName.map { Array($0.utf8) } ?? []
+        var parts = demands
+        // Without either, a connection differs from one with an empty one. The lengths keep them apart; HMAC does not
+        // see the zeros at a key's end.
+        parts.append(UInt8(serverName == nil ? 0 : 1) | UInt8(preSharedKey == nil ? 0 : 2))
+        for count in [name.count, preSharedKey?.key.count ?? 0] {
+            withUnsafeBytes(of: UInt64(count).bigEndian) { parts.append(contentsOf: $0) }
+        }
+        parts += name
+        parts += preSharedKey?.identity ?? []
+        let key = preSharedKey?.key.withUnsafeBytes { key in
+            // As HMAC has it (RFC 2104 §2): no key is longer than a block.
+            DtlsSecretBytes(key.count > 64 ? DtlsFingerprint(sha256Of: Array(key)).bytes : Array(key))
+        }
+        return (key ?? DtlsSecretBytes([])).withUnsafeBytes { key in
+            parts.withUnsafeBytes { KeyedHash.sha256?.authenticate($0, key: key) } ?? []
+        }
     }
 
     private static func trust(_ trust: DtlsTrust?) -> String {
