@@ -94,15 +94,6 @@ let package = Package(
             swiftSettings: settings
         ),
 
-        // Counts allocations; a program, because it has to replace malloc, and because only a release build has so few.
-        .target(name: "CAllocationCount", path: "Tests/CAllocationCount"),
-        .executableTarget(
-            name: "allocation-count",
-            dependencies: ["CAllocationCount", "DTLS"],
-            path: "Tests/allocation-count",
-            swiftSettings: settings
-        ),
-
         .target(
             name: "DTLSTestSupport",
             dependencies: ["COpenSSL", "DTLSCore", "DTLSTestKit"],

@@ -24,6 +24,11 @@ let package = Package(
         // What glibc's allocator says of itself, and a census of what it has given out.
         .target(name: "CMemory"),
         .executableTarget(
+            name: "allocation-count",
+            dependencies: ["CMemory", dtls],
+            swiftSettings: settings
+        ),
+        .executableTarget(
             name: "idle-memory",
             dependencies: ["CMemory", core, dtls, arguments],
             swiftSettings: settings
