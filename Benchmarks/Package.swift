@@ -21,6 +21,8 @@ let package = Package(
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
     ],
     targets: [
+        // What the programs have in common: output, and processes of their own.
+        .target(name: "BenchmarkSupport", swiftSettings: settings),
         // What glibc's allocator says of itself, and a census of what it has given out.
         .target(name: "CMemory"),
         .executableTarget(
@@ -30,14 +32,14 @@ let package = Package(
         ),
         .executableTarget(
             name: "idle-memory",
-            dependencies: ["CMemory", core, dtls, arguments],
+            dependencies: ["BenchmarkSupport", "CMemory", core, dtls, arguments],
             swiftSettings: settings
         ),
         // Plain C that does the same on the same OpenSSL, for comparison.
         .target(name: "CTwins", linkerSettings: [.linkedLibrary("ssl"), .linkedLibrary("crypto")]),
         .executableTarget(
             name: "dtls-micro",
-            dependencies: ["CMemory", "CTwins", core, dtls, arguments],
+            dependencies: ["BenchmarkSupport", "CMemory", "CTwins", core, dtls, arguments],
             swiftSettings: settings
         ),
         .executableTarget(

@@ -1,3 +1,4 @@
+import BenchmarkSupport
 import DTLSCore
 
 /// The library's contexts of both roles, for plain pre-shared keys with AES-128-GCM.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import BenchmarkSupport
 import CMemory
 import CTwins
 
@@ -101,31 +102,9 @@ struct Micro: ParsableCommand {
     }
 }
 
-func median(_ values: [Double]) -> Double {
-    let sorted = values.sorted()
-    let middle = sorted.count / 2
-    return sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
-}
-
-/// Two digits behind the point below ten, none from a hundred on.
-func digits(_ value: Double) -> String {
-    guard value < 99.95 else { return "\(Int(value.rounded()))" }
-    let factor = value < 9.995 ? 100.0 : 10.0
-    let scaled = Int((value * factor).rounded())
-    let rest = "\(scaled % Int(factor))"
-    let zeros = String(repeating: "0", count: (factor == 100 ? 2 : 1) - rest.count)
-    return "\(scaled / Int(factor)).\(zeros)\(rest)"
-}
-
 /// The nanoseconds of CPU time that something takes.
 func cpuTime(_ body: () throws -> Void) rethrows -> Double {
     let start = twin_cpu_time()
     try body()
     return Double(twin_cpu_time() - start)
-}
-
-struct Failure: Error, CustomStringConvertible {
-    let description: String
-
-    init(_ description: String) { self.description = description }
 }

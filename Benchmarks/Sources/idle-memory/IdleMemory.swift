@@ -74,26 +74,9 @@ enum RecordLayer: String, ExpressibleByArgument, CaseIterable {
     }
 }
 
-/// What went wrong with a measurement.
-struct Failure: Error, CustomStringConvertible {
-    let description: String
-
-    init(_ description: String) { self.description = description }
-}
-
 extension DtlsPreSharedKey {
     /// The one key of all clients.
     static func ofBenchmark() throws -> DtlsPreSharedKey {
         try DtlsPreSharedKey(identity: "urn:dev:os:32473", key: Array(0..<16))
-    }
-}
-
-/// Prints a line at once, also where standard output is a pipe.
-func printLine(_ text: String, to descriptor: Int32 = STDOUT_FILENO) {
-    var bytes = Array("\(text)\n".utf8)[...]
-    while !bytes.isEmpty {
-        let count = bytes.withUnsafeBytes { write(descriptor, $0.baseAddress, $0.count) }
-        guard count > 0 else { return }
-        bytes = bytes.dropFirst(count)
     }
 }

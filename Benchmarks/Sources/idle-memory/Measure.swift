@@ -1,4 +1,5 @@
 import ArgumentParser
+import BenchmarkSupport
 import CMemory
 import Glibc
 
@@ -44,17 +45,19 @@ struct Measure: ParsableCommand {
     }
 
     private func measure(_ count: Int, _ layer: RecordLayer) throws {
-        let server = try ServerProcess(
-            arguments: ["--record-layer", layer.rawValue] + options.arguments,
+        let server = try ChildProcess(
+            arguments: [Serve.word, "--record-layer", layer.rawValue] + options.arguments,
             wrapper: under.map { $0.split(separator: " ").map(String.init) } ?? []
         )
         defer { server.end() }
-        var clients = try Clients(suite: options.suite, connectionIDs: !withoutConnectionIDs, port: server.port)
+        let port = try server.answer { $0.hasPrefix("port ") ? UInt16($0.dropFirst(5)) : nil }
+        var clients = try Clients(suite: options.suite, connectionIDs: !withoutConnectionIDs, port: port)
         func reading(with connections: Int, after more: Int) throws -> MemoryReading {
             printLine("\(layer): making \(more) connections", to: STDERR_FILENO)
             try clients.connect(more)
             printLine("\(layer): waiting until they have been idle for \(options.idle) s", to: STDERR_FILENO)
-            return try server.memory(with: connections)
+            server.tell("\(connections)")
+            return try server.answer { MemoryReading(line: $0) }
         }
         let before = try reading(with: Self.warmUp, after: Self.warmUp)
         let after = try reading(with: Self.warmUp + count, after: count)

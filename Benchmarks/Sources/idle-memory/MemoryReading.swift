@@ -1,3 +1,4 @@
+import BenchmarkSupport
 import CMemory
 
 /// What a process's memory comes to, in bytes. It passes from one process to another as lines of text.

@@ -1,8 +1,7 @@
 import ArgumentParser
+import BenchmarkSupport
 import CMemory
 import DTLS
-import Dispatch
-import Glibc
 import Synchronization
 
 /// The server's process. It is told on standard input how many connections there are now, answers with what its memory
@@ -59,18 +58,6 @@ struct Serve: AsyncParsableCommand {
         limits.handshakeRatePerPrefix = nil
         limits.cookieRatePerPrefix = nil
         return limits
-    }
-
-    /// The lines of standard input, read on a thread that may be blocked. Their end is the end of the process, whatever
-    /// it waits for: also where who started it was killed.
-    private func inputLines() -> AsyncStream<String> {
-        let (lines, continuation) = AsyncStream.makeStream(of: String.self)
-        DispatchQueue.global().async {
-            while let line = readLine() { continuation.yield(line) }
-            // Without closing anything: a profiler sees it all then.
-            Glibc.exit(0)
-        }
-        return lines
     }
 }
 
