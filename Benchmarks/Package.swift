@@ -42,6 +42,13 @@ let package = Package(
             dependencies: ["BenchmarkSupport", "CMemory", "CTwins", core, dtls, arguments],
             swiftSettings: settings
         ),
+        // Many peers on one socket.
+        .target(name: "CLoad"),
+        .executableTarget(
+            name: "growth",
+            dependencies: ["BenchmarkSupport", "CLoad", "CTwins", core, dtls, arguments],
+            swiftSettings: settings
+        ),
         .executableTarget(
             name: "dtls-bench-server",
             dependencies: [dtls, arguments],

@@ -14,7 +14,7 @@
 struct twin_records {
     EVP_CIPHER *cipher;
     EVP_CIPHER_CTX *sealing, *opening;
-    bool rekeys;
+    bool rekeys, borrows;
     uint64_t next, newest, window;
     uint8_t key[16], salt[4];
 };
@@ -47,8 +47,32 @@ struct twin_records *twin_records_new(bool rekeys) {
     return r;
 }
 
+struct twin_records *twin_records_share(const struct twin_records *lender, uint32_t number) {
+    struct twin_records *r = malloc(sizeof *r);
+    if (!r) return NULL;
+    *r = *lender;
+    r->rekeys = r->borrows = true;
+    memcpy(r->key, &number, sizeof number);
+    return r;
+}
+
+struct twin_records *twin_records_keep(uint32_t number) {
+    struct twin_records *r = twin_records_new(false);
+    if (!r) return NULL;
+    memcpy(r->key, &number, sizeof number);
+    if (EVP_EncryptInit_ex2(r->sealing, NULL, r->key, NULL, NULL) == 1
+        && EVP_DecryptInit_ex2(r->opening, NULL, r->key, NULL, NULL) == 1)
+        return r;
+    twin_records_free(r);
+    return NULL;
+}
+
 void twin_records_free(struct twin_records *r) {
     if (!r) return;
+    if (r->borrows) {
+        free(r);
+        return;
+    }
     EVP_CIPHER_CTX_free(r->sealing);
     EVP_CIPHER_CTX_free(r->opening);
     EVP_CIPHER_free(r->cipher);

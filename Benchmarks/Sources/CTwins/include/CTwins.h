@@ -15,6 +15,10 @@ enum { TWIN_RECORD_OVERHEAD = 37 };
 
 // `rekeys`: one context for all, which gets the key anew for each record; otherwise one that keeps it.
 struct twin_records *twin_records_new(bool rekeys);
+// The records of another association, told from others by its number: with a context that keeps its key, or with those
+// of `lender`, which get the key anew for each record, and which must stay.
+struct twin_records *twin_records_keep(uint32_t number);
+struct twin_records *twin_records_share(const struct twin_records *lender, uint32_t number);
 void twin_records_free(struct twin_records *records);
 
 // Seals `count` records of `size` bytes each, `stride` bytes apart; 0: over each other. Returns how many it could.
@@ -47,6 +51,15 @@ uint64_t twin_table_visit(const struct twin_table *table, const uint32_t *indice
 // The address and the port of connection `index`.
 uint32_t twin_address(uint32_t index);
 uint16_t twin_port(uint32_t index);
+
+// A server, or a client, on a UDP socket at 127.0.0.1, that has as many associations, with peers at one port and at
+// `first` and the addresses that follow. It opens what comes in batches of 32, and echoes it.
+struct twin_echo;
+struct twin_echo *twin_echo_new(uint32_t first, size_t count, uint16_t port, bool rekeys);
+uint16_t twin_echo_port(const struct twin_echo *echo);
+
+// Does not return.
+void twin_echo_run(struct twin_echo *echo);
 
 // CPU time of this thread, in nanoseconds.
 uint64_t twin_cpu_time(void);
