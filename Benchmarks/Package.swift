@@ -50,6 +50,11 @@ let package = Package(
             swiftSettings: settings
         ),
         .executableTarget(
+            name: "throughput",
+            dependencies: ["BenchmarkSupport", "CLoad", "CTwins", core, dtls, arguments],
+            swiftSettings: settings
+        ),
+        .executableTarget(
             name: "dtls-bench-server",
             dependencies: [dtls, arguments],
             swiftSettings: settings

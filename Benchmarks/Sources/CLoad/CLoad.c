@@ -3,12 +3,17 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { BATCH = 32, PATIENCE = 10000 };
+#ifndef UDP_GRO
+#define UDP_GRO 104
+#endif
+
+enum { BATCH = 32, PATIENCE = 10000, TRIES = 10000 };
 
 int load_socket(void) {
     int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -129,4 +134,46 @@ size_t load_exchange(int descriptor, uint32_t to, uint16_t port, const struct lo
         }
     }
     return answered;
+}
+
+int load_sink(void) {
+    int descriptor = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0), size = 4 << 20;
+    setsockopt(descriptor, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    if (descriptor >= 0 && bind(descriptor, (struct sockaddr *)&name, sizeof name) == 0) return descriptor;
+    close(descriptor);
+    return -1;
+}
+
+static _Atomic uint64_t drained;
+
+uint64_t load_drained(void) {
+    return drained;
+}
+
+void load_drain(int descriptor) {
+    int on = 1;
+    setsockopt(descriptor, IPPROTO_UDP, UDP_GRO, &on, sizeof on);
+    struct mmsghdr messages[BATCH] = {0};
+    char control[BATCH][CMSG_SPACE(sizeof(int))];
+    int idle = 0;
+    while (true) {
+        // No room for bytes: they are not even copied.
+        for (int i = 0; i < BATCH; i++)
+            messages[i].msg_hdr = (struct msghdr){.msg_control = control[i], .msg_controllen = sizeof control[i]};
+        int count = recvmmsg(descriptor, messages, BATCH, MSG_DONTWAIT | MSG_TRUNC, NULL);
+        idle = count > 0 ? 0 : idle + 1;
+        if (idle > TRIES) {
+            struct pollfd request = {.fd = descriptor, .events = POLLIN};
+            poll(&request, 1, -1);
+        }
+        for (int i = 0; i < count; i++) {
+            int size = 0;
+            for (struct cmsghdr *header = CMSG_FIRSTHDR(&messages[i].msg_hdr); header;
+                 header = CMSG_NXTHDR(&messages[i].msg_hdr, header))
+                if (header->cmsg_level == IPPROTO_UDP && header->cmsg_type == UDP_GRO)
+                    memcpy(&size, CMSG_DATA(header), sizeof size);
+            drained += size > 0 ? (messages[i].msg_len + (unsigned)size - 1) / (unsigned)size : 1;
+        }
+    }
 }

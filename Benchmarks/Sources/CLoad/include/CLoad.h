@@ -33,4 +33,12 @@ size_t load_exchange(int descriptor, uint32_t to, uint16_t port, const struct lo
                      const uint8_t *bytes, size_t count, size_t window, struct load_datagram *received,
                      uint8_t *answers, size_t stride);
 
+// A UDP socket at 127.0.0.1 for whatever comes. Returns the descriptor, or -1.
+int load_sink(void);
+
+// Receives for ever, looks at nothing, and counts datagrams. It stays awake for some milliseconds, so that senders need
+// not wake it up, and what the kernel has not taken apart yet it leaves so, as if a network interface did that work.
+void load_drain(int descriptor);
+uint64_t load_drained(void);
+
 #endif

@@ -61,6 +61,17 @@ uint16_t twin_echo_port(const struct twin_echo *echo);
 // Does not return.
 void twin_echo_run(struct twin_echo *echo);
 
+// How datagrams leave: a call for each, on a socket that is connected or not; a call for 48; or a call for 48 that are
+// one for the kernel until it must take them apart (UDP_SEGMENT).
+enum twin_sending { TWIN_SEND, TWIN_SENDTO, TWIN_SENDMMSG, TWIN_SEGMENT };
+
+// Sends to a port of 127.0.0.1.
+struct twin_sender;
+struct twin_sender *twin_sender_new(uint16_t port, enum twin_sending how);
+
+// Seals as many payloads and sends them as fast as it can. Returns how many it could.
+size_t twin_send(struct twin_sender *sender, const uint8_t *content, size_t size, size_t count);
+
 // CPU time of this thread, in nanoseconds.
 uint64_t twin_cpu_time(void);
 
