@@ -90,6 +90,9 @@ public final class DtlsConnection: Sendable {
 
     /// Sends a datagram; waits only while the socket's buffer is full.
     ///
+    /// A task on the connection's ``executor`` that sends without end waits now and then, for others to have their
+    /// turn.
+    ///
     /// Like all datagrams it may be lost on its way, and nobody tells. That is so, too, when the interface's queue is
     /// full (`ENOBUFS`) and when the peer's port is closed for a while: an association that is open never ends by what
     /// the network says.
@@ -108,6 +111,7 @@ public final class DtlsConnection: Sendable {
                 throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited to send")
             }
         }
+        if association.owner.loop.executor.hasSentEnough() { await Task.yield() }
     }
 
     /// Sends the UTF-8 bytes of `text`, as ``send(_:)-([UInt8])`` does.

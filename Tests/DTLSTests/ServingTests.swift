@@ -80,6 +80,39 @@ final class ServingTests: XCTestCase {
         }
     }
 
+    /// A task that sends without end leaves the socket its turn, too: what others ask meanwhile is answered.
+    func testATaskThatAlwaysSends() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let isAnswered = Lock(false)
+            let sent = Lock(0)
+            let serving = Task {
+                await server.serve { connection in
+                    guard try await connection.receiveText() == "flood" else {
+                        isAnswered.withLock { $0 = true }
+                        return
+                    }
+                    while !isAnswered.withLock({ $0 }), sent.withLock({ $0 }) < 500_000 {
+                        try await connection.send("and more")
+                        sent.withLock { $0 += 1 }
+                    }
+                }
+            }
+            let clients = [try await DtlsClient.onLoopback(), try await DtlsClient.onLoopback()]
+            let asking = try await clients[1].connect(to: server.localAddress, context: .preSharedKey())
+            let flooded = try await clients[0].connect(to: server.localAddress, context: .preSharedKey())
+            try await flooded.send("flood")
+            _ = try await flooded.receiveText()
+            try await asking.send("and now?")
+            _ = await asking.waitUntilClosed()
+            XCTAssertTrue(isAnswered.withLock { $0 })
+            XCTAssertLessThan(sent.withLock { $0 }, 500_000)
+            for client in clients { await client.close() }
+            await server.close()
+            await serving.value
+        }
+    }
+
     /// The executor outlives its server: nobody who waits there waits for ever.
     func testAnExecutorWithoutAServer() async throws {
         try await withDeadline {

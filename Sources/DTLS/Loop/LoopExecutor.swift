@@ -6,11 +6,15 @@ import Synchronization
 ///
 /// A client's loops have the same one, one after the other.
 ///
-/// `@unchecked Sendable`: `ready`, `isContinuing` and `loop` are touched in what `driver` performs alone; the rest is
-/// constant or locks itself.
+/// `@unchecked Sendable`: `ready`, `isContinuing`, `sendsLeft` and `loop` are touched in what `driver` performs alone;
+/// the rest is constant or locks itself.
 final class LoopExecutor: TaskExecutor, @unchecked Sendable {
     /// How many jobs one wake-up runs, so that tasks that make each other ready leave the socket its turn.
     private static let jobsPerWakeUp = 1_024
+
+    /// How many datagrams tasks send in one wake-up before they wait for the next: `send` does not suspend by itself
+    /// while there is room.
+    private static let sendsPerWakeUp = 256
 
     let driver: any LoopDriver
 
@@ -21,6 +25,7 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
 
     private var ready = Deque<UnownedJob>()
     private var isContinuing = false
+    private var sendsLeft = LoopExecutor.sendsPerWakeUp
     /// What has become ready elsewhere.
     private let arrived = Lock(Arrived())
 
@@ -78,15 +83,24 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
     /// Calls `body`, and then runs what it has made ready. In what the driver performs.
     func run(_ body: () -> Void) {
         awake.store(UDPSocket.thisThread, ordering: .relaxed)
+        sendsLeft = Self.sendsPerWakeUp
         body()
         runReady()
         awake.store(0, ordering: .relaxed)
     }
 
+    /// Counts a datagram that a task has sent. Returns whether the task is to let others go on, as it runs here and
+    /// has sent as much as one wake-up may. From any thread.
+    func hasSentEnough() -> Bool {
+        guard isAwake else { return false }
+        sendsLeft -= 1
+        return sendsLeft <= 0
+    }
+
     /// Runs what is ready. In a wake-up.
     func runReady() {
         var left = Self.jobsPerWakeUp
-        while left > 0, let job = ready.popFirst() {
+        while left > 0, sendsLeft > 0, let job = ready.popFirst() {
             job.runSynchronously(on: asUnownedTaskExecutor())
             left -= 1
         }

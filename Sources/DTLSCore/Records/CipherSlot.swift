@@ -111,7 +111,9 @@ final class CipherSlot: @unchecked Sendable {
 
 /// The slots of a cipher: as many as there have been associations, up to a bound; then they begin to share.
 struct CipherSlots: ~Copyable {
-    static let maximumCount = 4_096
+    /// Few enough for what is keyed to stay in a processor's cache: to set a key in a context that is there costs less
+    /// than to fetch a keyed one from memory. Enough for loops to meet rarely.
+    static let maximumCount = 256
 
     private(set) var all: [CipherSlot] = []
     private var next = 0
