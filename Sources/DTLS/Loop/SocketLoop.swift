@@ -73,7 +73,8 @@ final class SocketLoop: @unchecked Sendable {
         batch = DatagramBatch(
             capacity: appetite.rawValue,
             localPort: socket.localAddress.port,
-            readsMany: socket.offload.receivesMany
+            readsMany: socket.offload.receivesMany,
+            groupsHandshakes: appetite == .server
         )
         plaintext = .allocate(byteCount: DatagramBatch.bufferSize, alignment: 16)
     }

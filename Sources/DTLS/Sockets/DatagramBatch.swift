@@ -18,19 +18,28 @@ final class DatagramBatch {
     /// The address that its peer addressed; nil when the socket has only one.
     private(set) var local: DtlsAddress?
 
+    /// Whether messages come out by what they are (``ReadOrder``) instead of in the order in which they came.
+    private let groupsHandshakes: Bool
     private let localPort: UInt16
     private let pages: PageBuffer
     private let stride: Int
     private var count = 0
-    private var taken = 0
+    private var order = ReadOrder()
     /// What is left of the message that was taken last. In `pages`, which live as long as this object.
     private var rest = UnsafeRawBufferPointer(start: nil, count: 0)
     private var segment = 0
     /// What came instead of one more message; the next read returns it.
     private var error: Int32?
 
-    init(capacity: Int, localPort: UInt16, bufferSize: Int = DatagramBatch.bufferSize, readsMany: Bool = true) {
+    init(
+        capacity: Int,
+        localPort: UInt16,
+        bufferSize: Int = DatagramBatch.bufferSize,
+        readsMany: Bool = true,
+        groupsHandshakes: Bool = false
+    ) {
         self.localPort = localPort
+        self.groupsHandshakes = groupsHandshakes
         self.capacity = min(max(capacity, 1), Int(CPosixUDP_maximumReads))
         self.readsMany = readsMany
         // Buffers that begin at the same place of their pages would push each other out of the processor's cache.
@@ -46,15 +55,13 @@ final class DatagramBatch {
     var messageCount: Int { count }
 
     /// Whether nothing is left of what was read.
-    var isEmpty: Bool { rest.isEmpty && taken == count && error == nil }
+    var isEmpty: Bool { rest.isEmpty && order.isEmpty && error == nil }
 
     /// Takes the next datagram. Its bytes are valid until the next read.
     func next() -> UnsafeRawBufferPointer? {
         if !rest.isEmpty { return cut() }
-        while taken < count {
+        while let index = order.next() {
             var message = CPosixUDP_Incoming()
-            let index = taken
-            taken += 1
             CPosixUDP_takeRead(pages.bytes.baseAddress, UInt32(index), &message)
             // A datagram that is longer than the buffer is left out whole.
             guard message.isTruncated == 0, message.source.isKnown != 0 else { continue }
@@ -71,6 +78,19 @@ final class DatagramBatch {
         return nil
     }
 
+    private func groupedOrder() -> ReadOrder {
+        var order = ReadOrder()
+        for index in 0..<count {
+            let start = CPosixUDP_readsSize() + index * stride
+            // Of a message that is shorter, it is what an earlier one has left here: good enough to be put in a group.
+            order.add(index, ReadOrder.Group(pages.bytes[start], pages.bytes[start + DatagramBatch.typeOffset]))
+        }
+        return order
+    }
+
+    /// Where the type of a handshake message stands in a datagram that begins with one (RFC 6347 §4.1, §4.2.2).
+    private static let typeOffset = 13
+
     private func cut() -> UnsafeRawBufferPointer {
         let length = min(segment, rest.count)
         let datagram = UnsafeRawBufferPointer(rebasing: rest[..<length])
@@ -83,7 +103,7 @@ final class DatagramBatch {
     /// - Returns: As many messages as there were, at most ``capacity``; fewer when there were no more.
     func read(from descriptor: Int32) -> SystemCall.Outcome {
         count = 0
-        taken = 0
+        defer { order = groupsHandshakes && count > 1 ? groupedOrder() : ReadOrder(count) }
         rest = UnsafeRawBufferPointer(start: nil, count: 0)
         if let error {
             self.error = nil
