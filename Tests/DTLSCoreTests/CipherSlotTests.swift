@@ -188,6 +188,25 @@ final class CipherSlotTests: XCTestCase {
         XCTAssertEqual(slots.all.count, CipherSlots.maximumCount)
     }
 
+    /// However many there were before: those that are there do not share while there are enough.
+    func testSlotsAreGivenBack() throws {
+        var slots = CipherSlots()
+        var kept: [CipherSlot] = []
+        for round in 0..<(3 * CipherSlots.maximumCount) {
+            let slot = slots.assign()
+            if round % 20 == 0 { kept.append(slot) } else { slots.giveBack(slot) }
+        }
+        XCTAssertEqual(Set(kept.map { ObjectIdentifier($0) }).count, kept.count)
+        XCTAssertLessThanOrEqual(slots.all.count, kept.count + 1)
+        // One that several have is free when the last of them has gone.
+        while slots.all.count < CipherSlots.maximumCount { _ = slots.assign() }
+        let shared = slots.assign()
+        slots.giveBack(shared)
+        XCTAssertFalse(slots.assign() === shared)
+        slots.giveBack(shared)
+        XCTAssertTrue(slots.assign() === shared)
+    }
+
     /// A slot that somebody uses is nothing to wait for.
     func testATakenSlotIsNotWaitedFor() throws {
         let user = try User(.aes128GCM, seed: 1)

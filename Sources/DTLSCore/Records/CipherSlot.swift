@@ -16,9 +16,12 @@ import Synchronization
 /// whoever finds a context keyed for somebody else keys it anew. What tells them apart is the number of the key, which
 /// no other key of the process ever has.
 ///
-/// Why it is safe to share: everything but `isTaken` is touched only by the one who has set it, and nobody waits for it
-/// to work on a record.
+/// Why it is safe to share: everything but `isTaken` and what is constant is touched only by the one who has set it,
+/// and nobody waits for it to work on a record.
 final class CipherSlot: @unchecked Sendable {
+    /// Its place among its cipher's.
+    let index: Int
+
     private let isTaken = Atomic(false)
     private var isUsed = false
     private var sealing: OpaquePointer?
@@ -38,6 +41,10 @@ final class CipherSlot: @unchecked Sendable {
 
     /// How many contexts there are in all slots.
     static var contexts: Int { count.load(ordering: .relaxed) }
+
+    init(index: Int) {
+        self.index = index
+    }
 
     deinit {
         free(seals: true)
@@ -109,22 +116,41 @@ final class CipherSlot: @unchecked Sendable {
     }
 }
 
-/// The slots of a cipher: as many as there have been associations, up to a bound; then they begin to share.
+/// The slots of a cipher: as many as there are associations, up to a bound; then they begin to share.
 struct CipherSlots: ~Copyable {
     /// Few enough for what is keyed to stay in a processor's cache: to set a key in a context that is there costs less
     /// than to fetch a keyed one from memory. Enough for loops to meet rarely.
     static let maximumCount = 256
 
     private(set) var all: [CipherSlot] = []
+    /// How many associations have each.
+    private var users: [Int] = []
+    /// Those that nobody has any more.
+    private var free: [Int] = []
     private var next = 0
 
+    /// A slot for one more association: one of its own, as long as there is any.
     mutating func assign() -> CipherSlot {
+        if let index = free.popLast() { return use(index) }
         guard all.count == Self.maximumCount else {
-            let slot = CipherSlot()
-            all.append(slot)
-            return slot
+            all.append(CipherSlot(index: all.count))
+            users.append(0)
+            return use(all.count - 1)
         }
         defer { next = (next + 1) % Self.maximumCount }
-        return all[next]
+        return use(next)
+    }
+
+    /// Counts one more user.
+    @discardableResult
+    mutating func use(_ index: Int) -> CipherSlot {
+        users[index] += 1
+        return all[index]
+    }
+
+    /// Takes back what ``assign()`` gave, once.
+    mutating func giveBack(_ slot: CipherSlot) {
+        users[slot.index] -= 1
+        if users[slot.index] == 0 { free.append(slot.index) }
     }
 }

@@ -91,7 +91,7 @@ final class RecordCipher: Sendable {
 
     #if DEBUG
         // For tests that cannot make so many associations.
-        func makePlace(sharedWith other: Place) -> Place { Place(other.slot) }
+        func makePlace(sharedWith other: Place) -> Place { Place(slots.withLock { $0.use(other.slot.index) }) }
     #endif
 
     /// A key, and where a context may be that is keyed with it.
@@ -160,6 +160,9 @@ final class RecordCipher: Sendable {
         place.slot.forget(keys: place.keys)
         forgetIdle()
     }
+
+    /// Takes back a place whose keys are forgotten, once.
+    func giveBack(_ place: Place) { slots.withLock { $0.giveBack(place.slot) } }
 
     /// Makes the contexts that nobody uses forget the keys that they were used with last.
     func forgetIdle() {

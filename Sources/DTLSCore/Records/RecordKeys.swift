@@ -37,7 +37,9 @@ struct RecordKeys: Sendable {
                 UnsafeMutableRawBufferPointer(rebasing: all[keyBlock...]).copyMemory(from: handshake)
                 // The key block wants the server's random first, unlike all else (RFC 5246 §6.3).
                 let master = UnsafeRawBufferPointer(rebasing: handshake[..<Self.masterSecretLength])
-                let seed = Array("key expansion".utf8) + handshake[80..<112] + handshake[48..<80]
+                var seed = Self.expansionLabel
+                seed.append(contentsOf: UnsafeRawBufferPointer(rebasing: handshake[80..<112]))
+                seed.append(contentsOf: UnsafeRawBufferPointer(rebasing: handshake[48..<80]))
                 let keys = UnsafeMutableRawBufferPointer(rebasing: all[..<keyBlock])
                 isDerived = hash.derive(keys, from: master, seed: seed)
             }
@@ -46,8 +48,13 @@ struct RecordKeys: Sendable {
         place = cipher.makePlace()
     }
 
-    /// Has the cipher forget the keys, of which no copy is used any more.
-    func forget() { cipher.forget(place) }
+    private static let expansionLabel = Array("key expansion".utf8)
+
+    /// Has the cipher forget the keys, of which no copy is used any more. To be called once.
+    func forget() {
+        cipher.forget(place)
+        cipher.giveBack(place)
+    }
 
     /// Asks an `SSL` whose handshake has come to its keys.
     init?(of ssl: OpaquePointer, suite: OpaquePointer?) {
