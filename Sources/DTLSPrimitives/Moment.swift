@@ -48,8 +48,17 @@ public struct Moment: Comparable, Hashable, Sendable {
     private struct Anchor {
         let instant: ContinuousClock.Instant
         let moment: Moment
+        /// How much later it was at the most when `instant` was read.
+        let uncertainty: Duration
 
-        static let shared = Anchor(instant: .now, moment: .now)
+        init() {
+            moment = .now
+            instant = .now
+            uncertainty = .now - moment
+        }
+
+        // A thread may lose its turn in between.
+        static let shared = (0..<4).map { _ in Anchor() }.min { $0.uncertainty < $1.uncertainty } ?? Anchor()
     }
 
     @inlinable
@@ -90,10 +99,10 @@ public struct Moment: Comparable, Hashable, Sendable {
 extension Duration {
     /// In nanoseconds, of which none has more than an `Int64` holds: some 292 years.
     public var nanoseconds: Int64 {
+        // Before it is taken apart: the standard library cannot do so with more seconds than an Int64 holds.
+        guard self < .nanoseconds(Int64.max) else { return .max }
+        guard self > .nanoseconds(Int64.min) else { return .min }
         let (seconds, attoseconds) = components
-        let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        let (sum, isTooLong) = whole.addingReportingOverflow(attoseconds / 1_000_000_000)
-        guard overflow || isTooLong else { return sum }
-        return self < .zero ? .min : .max
+        return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
     }
 }

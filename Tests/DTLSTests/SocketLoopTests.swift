@@ -55,6 +55,30 @@ final class SocketLoopTests: XCTestCase {
         }
     }
 
+    /// One datagram after the other, each sent while the one before is handled: the loop looks again instead of being
+    /// woken, and each comes at a later time than the one before.
+    func testTheTimeGoesOnWhileTheLoopLooksAgain() async throws {
+        try await withDeadline {
+            let socket = try Self.socket()
+            let raw = try RawSocket()
+            let loop = SocketLoop(socket: socket, executor: .server())
+            let recorder = LoopRecorder()
+            let total = 4 * SocketLoop.datagramsPerWakeup
+            recorder.setReaction { recorder, count, _ in
+                guard count < total, let last = recorder.times.last else { return }
+                while Moment.now == last {}
+                raw.send([1], to: socket.localAddress)
+            }
+            loop.start(recorder)
+            raw.send([1], to: socket.localAddress)
+            try await eventually("all datagrams") { recorder.received.count == total }
+            let times = recorder.times
+            XCTAssertTrue(zip(times, times.dropFirst()).allSatisfy { $0 < $1 })
+            loop.shutDown()
+            await loop.waitUntilEnded()
+        }
+    }
+
     func testWhatAWakeUpSendsLeavesAtItsEnd() async throws {
         try await withDeadline {
             let handledAtSend = Lock<[Int]>([])
@@ -169,9 +193,11 @@ final class SocketLoopTests: XCTestCase {
 private final class LoopRecorder: SocketLoopHandler {
     typealias Reaction = @Sendable (_ recorder: LoopRecorder, _ count: Int, _ source: DtlsAddress) -> Void
 
-    private let state = Lock((received: [[UInt8]](), reaction: Reaction?.none))
+    private let state = Lock((received: [[UInt8]](), times: [Moment](), reaction: Reaction?.none))
 
     var received: [[UInt8]] { state.withLock { $0.received } }
+    /// What the loop took the time to be at each.
+    var times: [Moment] { state.withLock { $0.times } }
 
     func setReaction(_ reaction: @escaping Reaction) { state.withLock { $0.reaction = reaction } }
 
@@ -184,6 +210,7 @@ private final class LoopRecorder: SocketLoopHandler {
     ) {
         let (count, reaction) = state.withLock { state in
             state.received.append(Array(datagram))
+            state.times.append(now)
             return (state.received.count, state.reaction)
         }
         reaction?(self, count, source)

@@ -133,8 +133,7 @@ struct Start {
         return FinalFlight(
             records: records,
             nextClearNumber: nextClearNumber,
-            attempts: flight.attempts,
-            expiresAt: .now + FinalFlight.lifetime
+            attempts: flight.attempts
         )
     }
 

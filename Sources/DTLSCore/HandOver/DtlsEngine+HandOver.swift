@@ -1,5 +1,3 @@
-import DTLSPrimitives
-
 // An open association as bytes, for another process to go on with.
 
 extension DtlsEngine {
@@ -121,12 +119,7 @@ extension FinalFlight {
             else { return nil }
             records.append(Record(contentType: contentType, isSealed: isSealed == 1, content: Array(content)))
         }
-        return FinalFlight(
-            records: records,
-            nextClearNumber: number,
-            attempts: Int(attempts),
-            expiresAt: Moment.now + lifetime
-        )
+        return FinalFlight(records: records, nextClearNumber: number, attempts: Int(attempts))
     }
 }
 

@@ -101,6 +101,9 @@ enum SSLContextAssembly {
         // Sessions are good only where the same is demanded of clients. Without any ID, a resuming client would fail as
         // soon as certificates are verified.
         let demands = SessionFingerprint.ofServer(settings, configuration)
+        guard !demands.isEmpty else {
+            throw DtlsError(.internalFailure, phase: .configuration, "OpenSSL cannot compute a hash")
+        }
         try OpenSSLErrorQueue.check(
             SSL_CTX_set_session_id_context(context, demands, UInt32(demands.count)),
             "SSL_CTX_set_session_id_context"

@@ -37,7 +37,12 @@ final class FinalFlight {
     private(set) var attempts: Int
     let expiresAt: Moment
 
-    convenience init(records: [Record], nextClearNumber: UInt64, attempts: Int, expiresAt: Moment) {
+    convenience init(
+        records: [Record],
+        nextClearNumber: UInt64,
+        attempts: Int,
+        expiresAt: Moment = .now + FinalFlight.lifetime
+    ) {
         var packed: [UInt8] = []
         packed.reserveCapacity(records.reduce(0) { $0 + 4 + $1.content.count })
         for record in records {

@@ -1,7 +1,8 @@
 /// What a session stands for beside its secret: the demands that were met when it was made. A context with other
 /// demands must not resume it.
 enum SessionFingerprint {
-    /// 32 bytes, OpenSSL's limit for a session ID context. Hosts with the same settings have the same.
+    /// 32 bytes, OpenSSL's limit for a session ID context. Hosts with the same settings have the same. Empty for want
+    /// of memory.
     static func ofServer(_ settings: DtlsServerSettings, _ configuration: DtlsConfiguration) -> [UInt8] {
         digest([
             "server", "\(settings.clientCertificates)", "\(settings.usesPreSharedKeys)", "\(settings.asksApplication)",
@@ -9,7 +10,8 @@ enum SessionFingerprint {
         ])
     }
 
-    /// The part of a client's that its context decides: 32 bytes. It may take the hashes of all roots there are.
+    /// The part of a client's that its context decides: 32 bytes, none for want of memory. It may take the hashes of
+    /// all roots there are.
     static func demands(
         ofClient configuration: DtlsConfiguration,
         _ verification: DtlsServerVerification,
@@ -30,6 +32,7 @@ enum SessionFingerprint {
     /// A client's: its context's part, and what a connection adds to it. Empty when it cannot be computed, for want of
     /// memory: then nothing is resumed.
     static func ofClient(_ demands: [UInt8], serverName: String?, preSharedKey: DtlsPreSharedKey?) -> [UInt8] {
+        guard demands.count == 32, let hash = KeyedHash.sha256 else { return [] }
         let name = serverName.map { Array($0.utf8) } ?? []
         var parts = demands
         // Without either, a connection differs from one with an empty one. The lengths keep them apart; HMAC does not
@@ -40,14 +43,20 @@ enum SessionFingerprint {
         }
         parts += name
         parts += preSharedKey?.identity ?? []
-        let key = preSharedKey?.key.withUnsafeBytes { key in
-            // As HMAC has it (RFC 2104 §2): no key is longer than a block.
-            DtlsSecretBytes(key.count > 64 ? DtlsFingerprint(sha256Of: Array(key)).bytes : Array(key))
+        func authenticate(with key: UnsafeRawBufferPointer) -> [UInt8] {
+            parts.withUnsafeBytes { hash.authenticate($0, key: key) } ?? []
         }
-        return (key ?? DtlsSecretBytes([])).withUnsafeBytes { key in
-            parts.withUnsafeBytes { KeyedHash.sha256?.authenticate($0, key: key) } ?? []
+        guard let key = preSharedKey?.key else { return authenticate(with: noKey) }
+        return key.withUnsafeBytes { key in
+            guard key.count > 64 else { return authenticate(with: key) }
+            // No key may be longer than a block of the hash.
+            var isDerived = false
+            let short = DtlsSecretBytes(count: 32) { isDerived = hash.derive($0, from: noKey, seed: key) }
+            return isDerived ? short.withUnsafeBytes { authenticate(with: $0) } : []
         }
     }
+
+    private static var noKey: UnsafeRawBufferPointer { UnsafeRawBufferPointer(start: nil, count: 0) }
 
     private static func trust(_ trust: DtlsTrust?) -> String {
         guard let trust else { return "system" }
@@ -63,6 +72,7 @@ enum SessionFingerprint {
 
     /// Lengths keep neighbouring parts apart.
     private static func digest(_ parts: [String]) -> [UInt8] {
-        DtlsFingerprint(sha256Of: parts.flatMap { Array("\($0.utf8.count):\($0)".utf8) }).bytes
+        parts.flatMap { Array("\($0.utf8.count):\($0)".utf8) }
+            .withUnsafeBytes { KeyedHash.sha256?.authenticate($0, key: noKey) } ?? []
     }
 }
