@@ -58,7 +58,8 @@ extension Association {
         case .nothing: if let effects { carryOut(effects) }
         case .delivery(let delivery): delivery.carryOut()
         // Nobody else writes there before this call returns: the buffer is the loop's, and so is the thread.
-        case .payload(let payload, let receiver): receiver.received(receiver.connection, payload.bytes)
+        case .payload(let payload, let receiver):
+            loop.executor.handOver { receiver.received(receiver.connection, payload.bytes) }
         }
     }
 
@@ -140,17 +141,22 @@ extension Association {
         }
     }
 
-    /// Hands over what has come in another way than the short one.
+    /// Hands over what has come in another way than the short one: at once, if this is a wake-up of the loop, and not
+    /// a receiver's own call.
     func handWaiting() {
-        owner.loop.perform {
-            // The one that there is then.
-            if let receiver = self.state.withLock({ $0.receiver }) { self.handAll(to: receiver) }
-        }
+        let loop = owner.loop
+        if loop.executor.isAwake, !loop.executor.isHandingOver { return handAll() }
+        loop.perform { self.handAll() }
+    }
+
+    private func handAll() {
+        // The one that there is by now.
+        if let receiver = state.withLock({ $0.receiver }) { handAll(to: receiver) }
     }
 
     private func handAll(to receiver: Receiver) {
         while let payload = state.withLock({ $0.inbox.takePayload() }) {
-            receiver.received(receiver.connection, payload.span.bytes)
+            owner.loop.executor.handOver { receiver.received(receiver.connection, payload.span.bytes) }
         }
     }
 

@@ -90,8 +90,7 @@ public final class DtlsConnection: Sendable {
 
     /// Sends a datagram; waits only while the socket's buffer is full.
     ///
-    /// A task on the connection's ``executor`` that sends without end waits now and then, for others to have their
-    /// turn.
+    /// A task on a connection's ``executor`` that sends without end waits now and then, for others to have their turn.
     ///
     /// Like all datagrams it may be lost on its way, and nobody tells. That is so, too, when the interface's queue is
     /// full (`ENOBUFS`) and when the peer's port is closed for a while: an association that is open never ends by what
@@ -106,12 +105,13 @@ public final class DtlsConnection: Sendable {
     ///   firewall on this machine), after which the connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when
     ///   the task was cancelled while it waited.
     public func send(_ payload: [UInt8]) async throws(DtlsError) {
+        // Before it can fail: who tries again and again is to let others go on, too.
+        if LoopExecutor.hasSentEnough() { await Task.yield() }
         while !(try trySend(payload)) {
             guard await association.owner.loop.waitForRoom() else {
                 throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited to send")
             }
         }
-        if association.owner.loop.executor.hasSentEnough() { await Task.yield() }
     }
 
     /// Sends the UTF-8 bytes of `text`, as ``send(_:)-([UInt8])`` does.
@@ -119,7 +119,8 @@ public final class DtlsConnection: Sendable {
         try await send(Array(text.utf8))
     }
 
-    /// Sends a datagram if the socket takes it at once. Never waits.
+    /// Sends a datagram if the socket takes it at once. Never waits: a task on a connection's ``executor`` that calls
+    /// it without end keeps others from having their turn.
     ///
     /// - Returns: `false` when the socket's buffer is full; nothing was sent then.
     /// - Throws: What ``send(_:)-([UInt8])`` throws, without `cancelled`.

@@ -113,6 +113,29 @@ final class ServingTests: XCTestCase {
         }
     }
 
+    /// Neither does one that cannot send: a payload that is too large, again and again.
+    func testATaskThatAlwaysFailsToSend() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let tries = Lock(0)
+            let isOver = Lock(false)
+            let (near, far) = (loopback.near, loopback.far)
+            let failing = Task(executorPreference: far.executor) {
+                let payload = [UInt8](repeating: 1, count: far.maximumPayloadSize + 1)
+                while !isOver.withLock({ $0 }), tries.withLock({ $0 }) < 1_000_000 {
+                    try? await far.send(payload)
+                    tries.withLock { $0 += 1 }
+                }
+            }
+            try await eventually("the task") { tries.withLock { $0 } > 0 }
+            try await near.expectArrival(at: far, "through")
+            isOver.withLock { $0 = true }
+            await failing.value
+            XCTAssertLessThan(tries.withLock { $0 }, 1_000_000)
+            await loopback.close()
+        }
+    }
+
     /// The executor outlives its server: nobody who waits there waits for ever.
     func testAnExecutorWithoutAServer() async throws {
         try await withDeadline {

@@ -2,12 +2,20 @@ import DTLSPrimitives
 import DequeModule
 import Synchronization
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// Runs tasks where a loop runs: those that a wake-up of the loop has made ready at its end, without another dispatch.
 ///
 /// A client's loops have the same one, one after the other.
 ///
-/// `@unchecked Sendable`: `ready`, `isContinuing`, `sendsLeft` and `loop` are touched in what `driver` performs alone;
-/// the rest is constant or locks itself.
+/// `@unchecked Sendable`: `ready`, `isContinuing`, `isHandingOver`, `jobsLeft`, `sendsLeft` and `loop` are touched
+/// in what `driver` performs alone; the rest is constant or locks itself.
 final class LoopExecutor: TaskExecutor, @unchecked Sendable {
     /// How many jobs one wake-up runs, so that tasks that make each other ready leave the socket its turn.
     private static let jobsPerWakeUp = 1_024
@@ -25,6 +33,9 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
 
     private var ready = Deque<UnownedJob>()
     private var isContinuing = false
+    /// Whether a receiver of datagrams is being called.
+    private(set) var isHandingOver = false
+    private var jobsLeft = LoopExecutor.jobsPerWakeUp
     private var sendsLeft = LoopExecutor.sendsPerWakeUp
     /// What has become ready elsewhere.
     private let arrived = Lock(Arrived())
@@ -83,26 +94,44 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
     /// Calls `body`, and then runs what it has made ready. In what the driver performs.
     func run(_ body: () -> Void) {
         awake.store(UDPSocket.thisThread, ordering: .relaxed)
+        if let running = Self.running { pthread_setspecific(running, Unmanaged.passUnretained(self).toOpaque()) }
+        jobsLeft = Self.jobsPerWakeUp
         sendsLeft = Self.sendsPerWakeUp
         body()
         runReady()
+        if let running = Self.running { pthread_setspecific(running, nil) }
         awake.store(0, ordering: .relaxed)
     }
 
-    /// Counts a datagram that a task has sent. Returns whether the task is to let others go on, as it runs here and
-    /// has sent as much as one wake-up may. From any thread.
-    func hasSentEnough() -> Bool {
-        guard isAwake else { return false }
-        sendsLeft -= 1
-        return sendsLeft <= 0
+    /// Calls a receiver of datagrams. In a wake-up.
+    func handOver(_ body: () -> Void) {
+        let was = isHandingOver
+        isHandingOver = true
+        body()
+        isHandingOver = was
+    }
+
+    /// Which of them runs on a thread; nil where the system has no room for one more such key.
+    private static let running: pthread_key_t? = {
+        var key = pthread_key_t()
+        return pthread_key_create(&key, nil) == 0 ? key : nil
+    }()
+
+    /// Counts a datagram that a task has sent, on whatever socket. Returns whether the task is to let others go on, as
+    /// it runs on a loop and has sent as much as may be sent in one wake-up. From any thread.
+    static func hasSentEnough() -> Bool {
+        guard let running, let pointer = pthread_getspecific(running) else { return false }
+        // Put there by `run`, which this call is a part of: it is alive.
+        let executor = Unmanaged<LoopExecutor>.fromOpaque(pointer).takeUnretainedValue()
+        executor.sendsLeft -= 1
+        return executor.sendsLeft <= 0
     }
 
     /// Runs what is ready. In a wake-up.
     func runReady() {
-        var left = Self.jobsPerWakeUp
-        while left > 0, sendsLeft > 0, let job = ready.popFirst() {
+        while jobsLeft > 0, sendsLeft > 0, let job = ready.popFirst() {
             job.runSynchronously(on: asUnownedTaskExecutor())
-            left -= 1
+            jobsLeft -= 1
         }
         guard !ready.isEmpty, !isContinuing else { return }
         isContinuing = true
