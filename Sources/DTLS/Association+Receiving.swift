@@ -137,7 +137,7 @@ extension Association {
             }
             _ = former
             self.handAll(to: receiver)
-            if let reason { receiver.closed?(receiver.connection, reason) }
+            if let reason { self.tell(receiver, reason) }
         }
     }
 
@@ -164,7 +164,11 @@ extension Association {
     func end(_ receiver: Receiver, _ reason: DtlsCloseReason) {
         owner.loop.perform {
             self.handAll(to: receiver)
-            receiver.closed?(receiver.connection, reason)
+            self.tell(receiver, reason)
         }
+    }
+
+    private func tell(_ receiver: Receiver, _ reason: DtlsCloseReason) {
+        owner.loop.executor.handOver { receiver.closed?(receiver.connection, reason) }
     }
 }

@@ -421,9 +421,10 @@ final class Association: DeadlineOwner {
         for session in effects.sessions { owner.association(self, established: session) }
         if let address = effects.openedAt { owner.associationOpened(self, at: address) }
         for delivery in effects.deliveries { delivery.carryOut() }
-        if effects.hasHandled { handWaiting() }
         if effects.isRenewed { owner.associationRenewed(self) }
         if let former = effects.movedFrom { owner.associationMoved(self, from: former) }
+        // Behind what the owner notes down: the receiver may close the association.
+        if effects.hasHandled { handWaiting() }
         for mover in effects.movers { mover.resume(returning: effects.closeReason == nil ? peer : nil) }
         if let reason = effects.closeReason {
             owner.associationClosed(self, reason)

@@ -194,6 +194,8 @@ final class ClientEndpoint: AssociationOwner {
         let id = association.negotiated?.connectionIDs?.own
         state.withLock { state in
             state.identities.removeAll(of: association)
+            // Whoever has closed it meanwhile would not look for it again.
+            guard association.closeReason == nil else { return }
             // If another one has it, the server's address has to do.
             if let id, !state.identities.contains(id) { state.identities.insert(association, for: id) }
         }

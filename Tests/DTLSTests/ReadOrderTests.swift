@@ -20,9 +20,13 @@ final class ReadOrderTests: XCTestCase {
 
     func testInGroups() {
         var order = ReadOrder()
-        let datagrams: [(UInt8, UInt8)] = [(23, 0), (22, 16), (22, 1), (21, 1), (22, 1), (23, 16), (20, 1), (22, 11)]
-        for (index, datagram) in datagrams.enumerated() { order.add(index, .init(datagram.0, datagram.1)) }
-        XCTAssertEqual(all(order), [2, 4, 1, 7, 0, 3, 5, 6])
+        let datagrams: [(contentType: UInt8, epoch: UInt16, messageType: UInt8)] = [
+            (23, 1, 0), (22, 0, 16), (22, 0, 1), (21, 0, 1), (22, 0, 1), (23, 1, 16), (20, 0, 1), (22, 1, 1),
+        ]
+        for (index, datagram) in datagrams.enumerated() {
+            order.add(index, .init(datagram.contentType, epoch: datagram.epoch, datagram.messageType))
+        }
+        XCTAssertEqual(all(order), [2, 4, 1, 6, 7, 0, 3, 5])
     }
 
     func testTheLastOfAll() {

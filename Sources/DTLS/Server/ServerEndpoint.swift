@@ -240,17 +240,19 @@ final class ServerEndpoint: AssociationOwner {
         // Nobody else's place is taken, in whichever loop he is.
         let loops = state.withLock { $0.loops }
         let isTaken = others(among: loops).contains { loop in loop.state.withLock { $0.table[address] != nil } }
-        state.withLock { state in
-            // Whoever has closed it meanwhile has looked for it where it is now.
+        let drainers = state.withLock { state -> [UnsafeContinuation<Bool, Never>] in
             defer { note(state.table.count) }
+            // Whoever has closed it meanwhile has looked for it where it is now.
             guard association.closeReason == nil else {
                 state.table.remove(association, for: former)
                 state.search?.remove(association, at: former)
-                return
+                return state.table.count == 0 ? state.drainers.removeAll() : []
             }
             state.table.move(association, from: former, to: address, isTaken: isTaken)
             if !usesConnectionID { state.search?.move(association, from: former, to: address) }
+            return []
         }
+        for drainer in drainers { drainer.resume(returning: true) }
         logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])
     }
 

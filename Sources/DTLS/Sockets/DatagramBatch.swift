@@ -83,7 +83,8 @@ final class DatagramBatch {
         for index in 0..<count {
             let start = CPosixUDP_readsSize() + index * stride
             // Of a message that is shorter, it is what an earlier one has left here: good enough to be put in a group.
-            order.add(index, ReadOrder.Group(pages.bytes[start], pages.bytes[start + DatagramBatch.typeOffset]))
+            let epoch = UInt16(pages.bytes[start + 3]) << 8 | UInt16(pages.bytes[start + 4])
+            order.add(index, .init(pages.bytes[start], epoch: epoch, pages.bytes[start + Self.typeOffset]))
         }
         return order
     }

@@ -1,8 +1,9 @@
 /// In which order the messages of one read are taken: hellos first, then what goes on with handshakes, then the rest.
 ///
 /// A handshake runs through more code than a processor's cache holds. Those of many clients at once cost less when the
-/// same part of each comes right behind the other's. Within a group the order is that in which they came; a client's
-/// datagrams seldom belong to two groups at once, as each waits for an answer, and UDP promises no order.
+/// same part of each comes right behind the other's. The price is that a datagram of an open connection waits for up
+/// to 31 of handshakes that came after it. Within a group the order is that in which they came. A client's datagrams
+/// seldom belong to two groups at once, as each flight waits for an answer; and UDP promises no order.
 struct ReadOrder {
     enum Group: Int {
         case hello
@@ -11,14 +12,15 @@ struct ReadOrder {
 
         /// - Parameters:
         ///   - contentType: The first byte of a datagram.
+        ///   - epoch: That of its first record.
         ///   - messageType: The type of its handshake message, if it is one in clear.
-        init(_ contentType: UInt8, _ messageType: UInt8) {
-            // handshake and client_hello (RFC 5246 §6.2.1, §7.4).
-            guard contentType == 22 else {
-                self = .other
-                return
+        init(_ contentType: UInt8, epoch: UInt16, _ messageType: UInt8) {
+            // change_cipher_spec, handshake and client_hello (RFC 5246 §6.2.1, §7.4). A sealed Finished has no type.
+            switch (contentType, epoch, messageType) {
+            case (22, 0, 1): self = .hello
+            case (20, _, _), (22, _, _): self = .handshake
+            default: self = .other
             }
-            self = messageType == 1 ? .hello : .handshake
         }
     }
 

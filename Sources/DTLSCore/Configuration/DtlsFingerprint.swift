@@ -14,7 +14,12 @@ public struct DtlsFingerprint: Sendable, Hashable, CustomStringConvertible {
     init(sha256Of data: [UInt8]) {
         var digest = [UInt8](repeating: 0, count: 32)
         var count: UInt32 = 0
-        _ = EVP_Digest(data, data.count, &digest, &count, EVP_sha256(), nil)
+        if EVP_Digest(data, data.count, &digest, &count, EVP_sha256(), nil) != 1 {
+            // For want of memory. It must not be equal to any other one.
+            var generator = SystemRandomNumberGenerator()
+            for index in digest.indices { digest[index] = generator.next() }
+            OpenSSLErrorQueue.clear()
+        }
         bytes = digest
     }
 

@@ -85,8 +85,7 @@ struct DetachedRecords: ~Copyable {
             let cipher = reader.number(UInt8.self).flatMap({ RecordCipher.Algorithm(rawValue: $0) })
                 .flatMap({ RecordCipher.of($0) }),
             let hash = reader.number(UInt8.self).flatMap({ RecordKeys.Hash(rawValue: $0) }),
-            let handshake = reader.take(RecordKeys.handshakeLength),
-            let keys = RecordKeys(cipher: cipher, hash: hash, handshake: DtlsSecretBytes(handshake)),
+            let handshake = reader.take(RecordKeys.handshakeLength).map({ DtlsSecretBytes($0) }),
             let nextNumber = reader.number(UInt64.self), nextNumber <= Self.sequenceLimit,
             let sealedBlocks = reader.number(UInt64.self), sealedBlocks < 1 << 60,
             let forgeries = reader.number(UInt64.self), forgeries < 1 << 60,
@@ -100,7 +99,9 @@ struct DetachedRecords: ~Copyable {
         guard let window = ReplayWindow(next: next, contents: words),
             let own = reader.prefixed(UInt8.self), own.count <= DtlsConnectionIDs.maximumLength,
             let peer = reader.prefixed(UInt8.self), let padding = reader.number(UInt16.self),
-            (1...128).contains(padding), let checksPaths = reader.number(UInt8.self)
+            (1...128).contains(padding), let checksPaths = reader.number(UInt8.self),
+            // At last: their place is given back by who has them.
+            let keys = RecordKeys(cipher: cipher, hash: hash, handshake: handshake)
         else { return nil }
         let ids = ConnectionIDPair(
             own: Array(own),
