@@ -61,6 +61,24 @@ final class AddressChangeTests: XCTestCase {
         }
     }
 
+    /// A connection that its handler closes by what has come from another address. A server that drains waits for
+    /// nobody any more then.
+    func testAHandlerThatClosesWhatHasMoved() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            loopback.far.handleDatagrams { connection, _ in connection.close() }
+            let draining = Task { await loopback.server.drain(for: .seconds(3_600)) }
+            let endpoint = loopback.server.endpoints[0]
+            try await eventually("the drain") { endpoint.state.withLock { !$0.drainers.isEmpty } }
+            try await Self.rebind(loopback.client)
+            try await loopback.near.send("from elsewhere")
+            let remaining = await draining.value
+            XCTAssertEqual(remaining, 0)
+            XCTAssertEqual(loopback.server.statistics.peerMoves, 1)
+            await loopback.close()
+        }
+    }
+
     /// A client with several servers, and with connects to come, goes on as a whole.
     func testAllConnectionsOfAClient() async throws {
         try await withDeadline {
