@@ -22,7 +22,7 @@ let package = Package(
     ],
     targets: [
         // What the programs have in common: output, and processes of their own.
-        .target(name: "BenchmarkSupport", swiftSettings: settings),
+        .target(name: "BenchmarkSupport", dependencies: [arguments], swiftSettings: settings),
         // What glibc's allocator says of itself, and a census of what it has given out.
         .target(name: "CMemory"),
         .executableTarget(

@@ -33,11 +33,7 @@ struct Measure: ParsableCommand {
     @Option(help: "What is measured. Repeatable. Everything, when it is not given.")
     var only: [Endpoint] = []
 
-    @Option(help: "How many repetitions.")
-    var repetitions = 9
-
-    @Option(help: "How many datagrams in each.")
-    var datagrams = 50_000
+    @OptionGroup var amount: Amount
 
     @Option(help: "How many bytes each of them carries.")
     var bytes = 64
@@ -51,9 +47,6 @@ struct Measure: ParsableCommand {
     func validate() throws {
         guard !connections.isEmpty, connections.allSatisfy({ (2...1_000_000).contains($0) }) else {
             throw ValidationError("connections are 2 to 1000000")
-        }
-        guard repetitions >= 1, datagrams >= 1 else {
-            throw ValidationError("--repetitions and --datagrams take 1 or more")
         }
         guard (1...1_200).contains(bytes) else { throw ValidationError("--bytes takes 1 to 1200") }
     }
@@ -73,11 +66,11 @@ struct Measure: ParsableCommand {
         var generator = Generator(state: seed)
         // By endpoint, by number of connections, by repetition.
         var costs = subjects.map { $0.map { _ in [Double]() } }
-        for repetition in 0...repetitions {
-            printLine("repetition \(repetition) of \(repetitions)", to: STDERR_FILENO)
+        for repetition in 0...amount.repetitions {
+            printLine("repetition \(repetition) of \(amount.repetitions)", to: STDERR_FILENO)
             for (line, subjects) in subjects.enumerated() {
                 for (column, subject) in subjects.enumerated() {
-                    let cost = try subject.measure(datagrams, bytes: bytes, &generator)
+                    let cost = try subject.measure(amount.datagrams, bytes: bytes, &generator)
                     // The first fills caches and pools.
                     if repetition > 0 { costs[line][column].append(cost) }
                 }

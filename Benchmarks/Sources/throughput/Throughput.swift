@@ -25,11 +25,7 @@ struct Measure: AsyncParsableCommand {
             """
     )
 
-    @Option(help: "How many repetitions.")
-    var repetitions = 9
-
-    @Option(help: "How many datagrams in each.")
-    var datagrams = 50_000
+    @OptionGroup var amount: Amount
 
     @Option(help: "How many bytes each of them carries.")
     var bytes = 1_200
@@ -43,9 +39,6 @@ struct Measure: AsyncParsableCommand {
     var only: String?
 
     func validate() throws {
-        guard repetitions >= 1, datagrams >= 1 else {
-            throw ValidationError("--repetitions and --datagrams take 1 or more")
-        }
         guard (1...1_200).contains(bytes) else { throw ValidationError("--bytes takes 1 to 1200") }
     }
 
@@ -65,9 +58,9 @@ struct Measure: AsyncParsableCommand {
         let payload = [UInt8](repeating: 0x58, count: bytes)
         let ways = try Twin.ways(port: port) + library.ways.filter { only.map($0.name.contains) ?? true }
         var results = ways.map { _ in [Result]() }
-        for repetition in 0...repetitions {
+        for repetition in 0...amount.repetitions {
             for (index, way) in ways.enumerated() {
-                let result = try await measure(sink) { try await way.send(payload, datagrams) }
+                let result = try await measure(sink) { try await way.send(payload, amount.datagrams) }
                 // The first fills caches and pools.
                 if repetition > 0 { results[index].append(result) }
             }
@@ -93,9 +86,9 @@ struct Measure: AsyncParsableCommand {
         let cpu = try ownCPUTime() - cpuBefore
         let seconds = (ContinuousClock.now - start) / .seconds(1)
         return Result(
-            cost: cpu / Double(datagrams),
-            megabits: Double(datagrams * bytes * 8) / seconds / 1e6,
-            arrived: Double(try arrivals(sink) - before) / Double(datagrams)
+            cost: cpu / Double(amount.datagrams),
+            megabits: Double(amount.datagrams * bytes * 8) / seconds / 1e6,
+            arrived: Double(try arrivals(sink) - before) / Double(amount.datagrams)
         )
     }
 
