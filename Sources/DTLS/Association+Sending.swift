@@ -58,12 +58,11 @@ extension Association {
         _ effects: inout Effects?
     ) -> Bool? {
         guard state.path == nil, state.renewing == nil, engine.isOpen else { return nil }
-        var refusal: DtlsError?
         let sending = owner.loop.socket.send(upTo: engine.mtu, to: state.peer, from: state.local) { buffer in
             do throws(DtlsError) {
                 return try engine.sealApplicationData(payload, into: buffer)
             } catch {
-                refusal = error
+                failure = error
                 return nil
             }
         }
@@ -76,16 +75,15 @@ extension Association {
             }
             var outcome = SendOutcome(isFirst: !state.hasSent)
             outcome.add(result, count)
-            settle(outcome, engine, &state) { refusal = $0 }
+            settle(outcome, engine, &state) { failure = $0 }
         case .noRoom:
             return false
         case .unsealed:
             // The association may have ended with it, and has said so.
-            if refusal == nil { return nil }
+            if failure == nil { return nil }
         }
-        failure = refusal
         effects = collect(&state) { _ in }
-        return refusal == nil
+        return failure == nil
     }
 
     static func closedError(_ reason: DtlsCloseReason?) -> DtlsError {

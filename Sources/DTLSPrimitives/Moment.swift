@@ -92,8 +92,6 @@ public struct Moment: Comparable, Hashable, Sendable {
         return overflow ? .max / 1_000_000 : (nanoseconds - 1) / 1_000_000 + 1
     }
 
-    public func advanced(by duration: Duration) -> Moment { self + duration }
-    public func duration(to other: Moment) -> Duration { other - self }
 }
 
 extension Duration {

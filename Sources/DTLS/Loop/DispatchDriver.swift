@@ -1,3 +1,4 @@
+import DTLSPrimitives
 import Dispatch
 
 /// Runs loops on a serial queue: for clients, of which a program may have many, and where there is no epoll.
@@ -108,9 +109,7 @@ private final class DispatchEvents: SocketEvents {
 extension Duration {
     /// For Dispatch, rounded up, so that a timer does not fire before its deadline.
     fileprivate var dispatchInterval: DispatchTimeInterval {
-        let (seconds, attoseconds) = components
-        let nanoseconds = seconds.multipliedReportingOverflow(by: 1_000_000_000)
-        guard !nanoseconds.overflow else { return .never }
-        return .nanoseconds(Int(clamping: nanoseconds.partialValue &+ attoseconds / 1_000_000_000 &+ 1))
+        let nanoseconds = nanoseconds
+        return nanoseconds == .max ? .never : .nanoseconds(Int(clamping: nanoseconds + 1))
     }
 }

@@ -38,12 +38,8 @@ extension DtlsEngine {
     /// As ``nextDeadline``.
     package var deadline: Moment? { life.nextDeadline }
 
-    /// When ``handleTimeout(now:)`` has something to throw away: the last flight of the handshake, for which the peer
-    /// may ask for four minutes. It does no harm if nobody calls it, but for some hundred bytes, so it is no deadline.
-    package var housekeepingDeadline: Moment? {
-        detached?.housekeepingDeadline
-    }
-
-    /// The first of both: an association in its handshake has nothing to throw away yet.
-    package var ownDeadline: Moment? { life.nextDeadline ?? detached?.housekeepingDeadline }
+    /// As ``nextDeadline``, or else when ``handleTimeout(now:)`` has something to throw away: the last flight of the
+    /// handshake, for which the peer may ask for four minutes. It does no harm if nobody calls it then, but for some
+    /// hundred bytes, so it is no deadline for others.
+    package var ownDeadline: Moment? { deadline ?? detached?.housekeepingDeadline }
 }

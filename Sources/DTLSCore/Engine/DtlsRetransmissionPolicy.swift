@@ -1,3 +1,5 @@
+import DTLSPrimitives
+
 /// When a flight of the handshake that was not answered is sent again (RFC 6347 §4.2.4).
 ///
 /// OpenSSL starts at one second. The default here starts at 400 milliseconds, which suits the Internet of today,
@@ -97,8 +99,5 @@ public struct DtlsRetransmissionPolicy: Sendable, Hashable {
 
 extension Duration {
     /// Whole microseconds.
-    package var microseconds: Int64 {
-        let (seconds, attoseconds) = components
-        return seconds &* 1_000_000 &+ attoseconds / 1_000_000_000_000
-    }
+    package var microseconds: Int64 { nanoseconds / 1_000 }
 }

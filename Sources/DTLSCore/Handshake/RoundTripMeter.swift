@@ -49,6 +49,6 @@ struct RoundTripMeter {
             return nil
         }
         isDone = true
-        return answered.map { Swift.max($0.time.duration(to: now), .zero) }
+        return answered.map { Swift.max(now - $0.time, .zero) }
     }
 }

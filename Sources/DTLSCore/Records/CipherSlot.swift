@@ -142,7 +142,6 @@ struct CipherSlots: ~Copyable {
     }
 
     /// Counts one more user.
-    @discardableResult
     mutating func use(_ index: Int) -> CipherSlot {
         users[index] += 1
         return all[index]
