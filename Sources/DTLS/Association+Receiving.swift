@@ -34,33 +34,44 @@ extension Association {
         on loop: SocketLoop,
         now: Moment
     ) {
-        var effects: Effects?
         let arrival = state.withLock { state -> Outcome in
             guard let opening = openShortly(datagram, from: source, to: local, into: loop.plaintext, &state, now: now)
-            else {
-                effects = take(datagram, from: source, to: local, &state, now: now)
-                return .nothing
-            }
+            else { return .rest(isTaken: false) }
             switch opening {
             case .payload(let count, _):
                 let payload = UnsafeRawBufferPointer(rebasing: loop.plaintext[..<count])
                 state.lastActivity = now
                 if let receiver = state.receiver { return .payload(payload, receiver) }
                 return state.inbox.add(payload).map { .delivery($0) } ?? .nothing
-            case .taken:
-                effects = collect(&state) { _ in }
-            case .notTaken:
-                effects = take(datagram, from: source, to: local, &state, now: now)
+            case .taken: return .rest(isTaken: true)
+            case .notTaken: return .rest(isTaken: false)
             }
-            return .nothing
         }
         switch arrival {
-        case .nothing: if let effects { carryOut(effects) }
+        case .nothing: break
         case .delivery(let delivery): delivery.carryOut()
         // Nobody else writes there before this call returns: the buffer is the loop's, and so is the thread.
         case .payload(let payload, let receiver):
             loop.executor.handOver { receiver.received(receiver.connection, payload.bytes) }
+        case .rest(let isTaken): receiveRest(isTaken ? nil : datagram, from: source, to: local, now: now)
         }
+    }
+
+    /// Takes a datagram that was not to be opened shortly, or, if there is none left, what has come of it.
+    ///
+    /// Not with the lock that was held for that: effects are large, and most datagrams have none.
+    @inline(never)
+    private func receiveRest(
+        _ datagram: UnsafeRawBufferPointer?,
+        from source: DtlsAddress,
+        to local: DtlsAddress?,
+        now: Moment
+    ) {
+        let effects = state.withLock { state in
+            guard let datagram else { return collect(&state) { _ in } }
+            return take(datagram, from: source, to: local, &state, now: now)
+        }
+        carryOut(effects)
     }
 
     /// What a datagram brings, to be carried out after the lock is released.
@@ -70,6 +81,8 @@ extension Association {
         case nothing
         case delivery(Inbox.Delivery)
         case payload(UnsafeRawBufferPointer, Receiver)
+        /// It is for ``receiveRest(_:from:to:now:)``.
+        case rest(isTaken: Bool)
     }
 
     /// Opens what most datagrams are: one record of application data, from where the peer is. `nil` where more is to be

@@ -21,6 +21,20 @@ final class BatchTests: XCTestCase {
         UDPSocket.Offload(sendsMany: false), UDPSocket.Offload(segments: false),
     ]
 
+    /// One message alone is read alone, but it is seen again, soon, whether there are more.
+    func testReadsOfOneMessageAreTriedForMoreAgain() {
+        var lone = LoneReads()
+        XCTAssertFalse(lone.isLikely(), "nothing is known yet")
+        lone.found(1)
+        var reads = 0
+        while lone.isLikely(), reads < 1_000 { reads += 1 }
+        XCTAssertEqual(reads, 15)
+        lone.found(1)
+        XCTAssertTrue(lone.isLikely())
+        lone.found(2)
+        XCTAssertFalse(lone.isLikely(), "there were more")
+    }
+
     func testWhatIsGatheredLeavesAtTheEnd() throws {
         for offload in Self.offloads {
             let (sender, receiver) = (try socket(offload), try RawSocket())

@@ -17,7 +17,9 @@ struct ConnectionTable<Value: AnyObject> {
         }
     }
 
-    private var entries: [DtlsAddress: Entry] = [:]
+    private var entries: [DtlsAddress: Entry] = [:] { didSet { recent = nil } }
+    /// What ``onlyOne(at:)`` has found last: datagrams of one peer often come one after the other.
+    private var recent: (peer: DtlsAddress, value: Value)?
     private var identities = ConnectionIDTable<Value>()
     /// Those that have no place at their peer's address.
     private var displaced: [ObjectIdentifier: Value] = [:]
@@ -28,8 +30,10 @@ struct ConnectionTable<Value: AnyObject> {
     subscript(peer: DtlsAddress) -> Entry? { entries[peer] }
 
     /// What serves a peer, unless something else is about to.
-    func onlyOne(at peer: DtlsAddress) -> Value? {
+    mutating func onlyOne(at peer: DtlsAddress) -> Value? {
+        if let recent, recent.peer == peer { return recent.value }
         guard let entry = entries[peer], entry.candidate == nil else { return nil }
+        recent = (peer, entry.current)
         return entry.current
     }
 

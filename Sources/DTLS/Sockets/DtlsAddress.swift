@@ -73,9 +73,14 @@ public struct DtlsAddress: Sendable, Hashable, CustomStringConvertible {
     public var description: String { isIPv4 ? "\(host):\(port)" : "[\(host)]:\(port)" }
 
     public func hash(into hasher: inout Hasher) {
-        hasher.combine(high)
-        hasher.combine(low)
-        hasher.combine(UInt64(scope) << 16 | UInt64(port))
+        // Each datagram is looked up, so no more than there is.
+        if isIPv4 {
+            hasher.combine(low << 16 | UInt64(port))
+        } else {
+            hasher.combine(high)
+            hasher.combine(low)
+            hasher.combine(UInt64(scope) << 16 | UInt64(port))
+        }
     }
 }
 

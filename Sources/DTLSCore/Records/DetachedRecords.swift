@@ -306,9 +306,33 @@ struct DetachedRecords: ~Copyable {
         into buffer: UnsafeMutableRawBufferPointer
     ) -> Opening {
         guard isProper(header, at: offset, in: datagram), header.length >= minimumLength else { return .improper }
+        let record = UnsafeRawBufferPointer(rebasing: datagram[offset..<(offset + header.size + header.length)])
+        return openProper(record, header, into: buffer)
+    }
+
+    /// Opens a datagram that is one record of the peer which may bear application data, as ``open(_:at:in:into:)``
+    /// does. `nil` when it is something else: then nothing has happened.
+    mutating func openApplicationData(
+        _ datagram: UnsafeRawBufferPointer,
+        into buffer: UnsafeMutableRawBufferPointer
+    ) -> Opening? {
+        guard buffer.count >= datagram.count,
+            let header = RecordHeader(datagram, at: 0, expectedIDLength: connectionIDs.own.count),
+            header.size + header.length == datagram.count,
+            header.contentType == ContentType.applicationData || header.contentType == ContentType.connectionID,
+            isProper(header, at: 0, in: datagram), header.length >= minimumLength
+        else { return nil }
+        return openProper(datagram, header, into: buffer)
+    }
+
+    /// - Parameter record: One that is ``isProper(_:at:in:)`` and long enough.
+    private mutating func openProper(
+        _ record: UnsafeRawBufferPointer,
+        _ header: RecordHeader,
+        into buffer: UnsafeMutableRawBufferPointer
+    ) -> Opening {
         let number = header.sequenceNumber
         guard window.permits(number) else { return .replayed }
-        let record = UnsafeRawBufferPointer(rebasing: datagram[offset..<(offset + header.size + header.length)])
         guard let innerCount = unprotect(record, header, by: role.other, connectionIDs.own, into: buffer) else {
             forgeries += algorithm.isCCM ? blocks(header.length) : 1
             return .forged
