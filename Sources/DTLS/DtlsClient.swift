@@ -8,8 +8,8 @@ public import Logging
 /// try await connection.send("hello")
 /// ```
 ///
-/// Everything may be called from any thread or task. A client that nobody holds any more, and none of whose connections
-/// anybody holds, is closed.
+/// Everything may be called from any thread or task; what waits does not block a thread. A client that nobody holds any
+/// more, and none of whose connections anybody holds, is closed.
 public final class DtlsClient: Sendable {
     private let endpoint: ClientEndpoint
 
@@ -26,9 +26,10 @@ public final class DtlsClient: Sendable {
     ///   - options: The socket's options.
     ///   - queue: How much of what a peer sent waits to be read, for each connection.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
-    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
-    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
-    ///   out of their range.
+    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``; ``DtlsError/Code-swift.struct/nameResolutionFailed``;
+    ///   ``DtlsError/Code-swift.struct/socketFailed``; ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
+    ///   or limits out of their range, and for an IPv6 zone that this machine does not have;
+    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled while a name is looked up.
     public static func bind(
         host: String = "::",
         port: UInt16 = 0,
@@ -44,12 +45,14 @@ public final class DtlsClient: Sendable {
     /// end, see ``DtlsSocketOptions``.
     ///
     /// - Parameters:
-    ///   - descriptor: A UDP socket of IPv4 or IPv6. Nobody else may read from it while the client lives.
-    ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
+    ///   - descriptor: A UDP socket of IPv4 or IPv6. One that is not bound is bound to a free port; one that is
+    ///     connected reaches its peer alone. Nobody else may read from it while the client lives.
+    ///   - takesOwnership: Whether the descriptor is closed with the client. Default: it is left open.
     ///   - queue: As in ``bind(host:port:options:queue:logger:)``.
     ///   - logger: As in ``bind(host:port:options:queue:logger:)``.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket,
-    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the caller's then.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of
+    ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the
+    ///   caller's then.
     public init(
         socket descriptor: Int32,
         takesOwnership: Bool = false,
@@ -79,7 +82,8 @@ public final class DtlsClient: Sendable {
     ///   - port: The local port. The default, 0, lets the system pick one.
     ///   - options: The new socket's options.
     /// - Throws: What ``bind(host:port:options:queue:logger:)`` throws, after which the client goes on with the socket
-    ///   that it has; ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed.
+    ///   that it has; ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed, or the error with
+    ///   which its socket has failed.
     public func rebind(
         host: String = "::",
         port: UInt16 = 0,
@@ -88,41 +92,50 @@ public final class DtlsClient: Sendable {
         try endpoint.rebind(try await UDPSocket.bind(host: host, port: port, options: options))
     }
 
-    /// The address that the socket is bound to.
+    /// The address that the socket is bound to, with the port that the system has picked; another one after
+    /// ``rebind(host:port:options:)``.
     public var localAddress: DtlsAddress { endpoint.loop.socket.localAddress }
 
     /// What went through the client so far, over all of its connections, those that have ended included, and over what
-    /// belonged to none.
+    /// belonged to none. Each live connection is asked.
     public var statistics: DtlsStatistics { endpoint.statistics }
 
     /// Connects to a server by name or address.
     ///
-    /// The name is looked up; when it has several addresses, the next one is tried along with the ones before after 300
-    /// milliseconds, or at once when one before has failed, and the first to answer wins.
+    /// The name is looked up (`getaddrinfo(3)`, which blocks a thread of Dispatch's); when it has several addresses,
+    /// the next one is tried along with the ones before after 300 milliseconds, or at once when one before has failed
+    /// (in the manner of RFC 8305), and the first whose handshake is finished wins. When all fail, the first address's
+    /// error is thrown.
     ///
     /// A second call for the same peer, context and server name returns the connection that is there, or joins its
-    /// handshake.
+    /// handshake; of its other arguments nothing counts then.
     ///
     /// - Parameters:
-    ///   - host: The server's DNS name or IP address.
+    ///   - host: The server's DNS name, of up to 255 bytes, or IP address.
     ///   - port: The server's port.
     ///   - context: Credentials and demands. One client may use several side by side, for different peers.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: `host`.
-    ///   - timeout: How long a handshake may take. Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
+    ///   - timeout: How long the handshake with one address may take, the look-up not counted: above zero, up to one
+    ///     day. Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
     ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When
     ///     it is expired, was made under other demands or credentials, or the server does not know it any more, the
     ///     handshake is a full one; ``DtlsNegotiated/isResumed`` tells.
-    ///   - reconnection: What to do when the server answers nothing any more. Of several connects to one peer the first
-    ///     one's counts.
+    ///   - reconnection: What to do when the server answers nothing any more. Default: nothing.
+    /// - Returns: The connection, open. Hold it: it is closed when nobody does.
     /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``;
     ///   ``DtlsError/Code-swift.struct/handshakeTimedOut``; ``DtlsError/Code-swift.struct/peerUnreachable`` when nobody
     ///   listens at the port (at once; where the system tells, which is Linux, and connected sockets elsewhere), or
     ///   there is no route to the host (at once when this machine has none, else when the time is over);
     ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when
     ///   the pre-shared keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``;
-    ///   ``DtlsError/Code-swift.struct/peerAlreadyConnected``; ``DtlsError/Code-swift.struct/connectionClosed`` when
-    ///   the client is closed meanwhile; ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled, which
-    ///   gives the handshake up.
+    ///   ``DtlsError/Code-swift.struct/noApplicationProtocol``; ``DtlsError/Code-swift.struct/missingServerName`` for
+    ///   an empty `serverName` where names are verified; ``DtlsError/Code-swift.struct/invalidConfiguration`` for a
+    ///   server name that is none, a timeout or silence out of its range, and a Connection ID that is in use or of a
+    ///   wrong length; ``DtlsError/Code-swift.struct/peerAlreadyConnected``;
+    ///   ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed meanwhile, or the error with which
+    ///   its socket has failed; ``DtlsError/Code-swift.struct/internalFailure``;
+    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled, which gives the handshake up unless
+    ///   another call waits for it.
     public func connect(
         to host: String,
         port: UInt16,
@@ -145,17 +158,20 @@ public final class DtlsClient: Sendable {
         }
     }
 
-    /// Connects to a server by address.
+    /// Connects to a server by address, as ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does
+    /// by name.
     ///
     /// - Parameters:
-    ///   - address: The server's address.
+    ///   - address: The server's address, which must be of a family that the socket reaches.
     ///   - context: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: the address.
     ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``: above zero, up to one
     ///     day.
     ///   - session: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     ///   - reconnection: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
-    /// - Throws: As ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does.
+    /// - Returns: As ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does.
+    /// - Throws: As ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does;
+    ///   ``DtlsError/Code-swift.struct/nameResolutionFailed`` when the socket does not reach the address's family.
     public func connect(
         to address: DtlsAddress,
         context: DtlsClientContext,
@@ -190,9 +206,10 @@ public final class DtlsClient: Sendable {
         return connection
     }
 
-    /// Closes every connection with close_notify, ends the connects under way, and closes the socket or gives it back.
+    /// Closes every connection with close_notify, ends the connects under way with
+    /// ``DtlsError/Code-swift.struct/connectionClosed``, and closes the socket or gives it back.
     ///
-    /// Returns when that is done. May be called any number of times.
+    /// Returns when that is done, also in a task that was cancelled. May be called any number of times.
     public func close() async {
         endpoint.close()
         await endpoint.loop.waitUntilEnded()

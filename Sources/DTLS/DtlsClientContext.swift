@@ -1,8 +1,8 @@
 /// What a client needs to know to trust a server and to be trusted: the configuration, the pre-shared key or the way to
 /// get one, and what to demand of certificates.
 ///
-/// Making a context may read the system's roots from disk; make it once and use it for any number of connections, of
-/// any number of clients, at the same time.
+/// Making a context may read the system's roots from disk, which blocks; make it once and use it for any number of
+/// connections, of any number of clients, at the same time.
 ///
 /// ```swift
 /// // A server with a certificate of a public authority.
@@ -26,15 +26,18 @@ public final class DtlsClientContext: Sendable {
     /// - Parameters:
     ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/identity`` is presented when the
     ///     server asks for a certificate.
-    ///   - preSharedKey: The identity and key to use. With one, and without ``DtlsConfiguration/trust``, only
-    ///     pre-shared-key suites are offered.
-    ///   - verification: What to demand of the server's certificate.
+    ///   - preSharedKey: The identity and key to use, whatever the server's hint. With one, and without
+    ///     ``DtlsConfiguration/trust``, only pre-shared-key suites are offered. Default: none.
+    ///   - verification: What to demand of the server's certificate. Default: ``DtlsServerVerification/chainAndName``.
     ///   - acceptsCertificates: Asked, in a task of its own, when the server's certificates have passed `verification`
     ///     (or, with ``DtlsServerVerification/byApplication``, whatever OpenSSL says of them). The handshake waits for
     ///     the answer, within its time; nothing is sent under the new keys before. `false` ends it with
-    ///     ``DtlsError/Code-swift.struct/certificateRejected``. Not asked when a session is resumed.
+    ///     ``DtlsError/Code-swift.struct/certificateRejected``. Not asked when a session is resumed. It may take its
+    ///     time and call everything. Default: nobody is asked.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
-    ///   selects nothing, or ``DtlsServerVerification/byApplication`` without `acceptsCertificates`.
+    ///   selects nothing, what OpenSSL does not know, or ``DtlsServerVerification/byApplication`` without
+    ///   `acceptsCertificates`; ``DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
+    ///   ``DtlsError/Code-swift.struct/internalFailure``.
     public convenience init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKey: DtlsPreSharedKey? = nil,
@@ -77,8 +80,9 @@ public final class DtlsClientContext: Sendable {
     ///   - verification: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
     ///   - acceptsCertificates: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
     ///   - preSharedKeyForHint: Called once in each handshake, in a task of its own, with the server's hint or `nil`.
-    ///     It may take as long as the handshake's timeout leaves it. `nil` ends the handshake with
-    ///     ``DtlsError/Code-swift.struct/authenticationFailed``.
+    ///     It may take as long as the handshake's timeout leaves it, and call everything. `nil` ends the handshake with
+    ///     ``DtlsError/Code-swift.struct/authenticationFailed``. Without ``DtlsConfiguration/trust`` only
+    ///     pre-shared-key suites are offered.
     /// - Throws: As ``init(_:preSharedKey:verification:acceptsCertificates:)`` does.
     public convenience init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
@@ -89,7 +93,7 @@ public final class DtlsClientContext: Sendable {
         try self.init(configuration, .asked(preSharedKeyForHint), verification, acceptsCertificates)
     }
 
-    /// The settings.
+    /// The settings that the context was made with.
     public var configuration: DtlsConfiguration { engineContext.configuration }
 
     var fixedKey: DtlsPreSharedKey? {

@@ -25,14 +25,15 @@ extension DtlsConnection {
     /// What came before and nobody has read comes first. From then on the sequence gets nothing, and whoever iterates
     /// waits for the end. The connection lives on, and stays open, without anybody holding it, until it ends.
     ///
-    /// A second call takes the first one's place, on the loop: the former handler may still be called for what comes
-    /// in before.
+    /// A second call takes the first one's place, on the loop: the former handler may still be called for what comes in
+    /// before. The former `closed` is not called.
     ///
     /// - Parameters:
-    ///   - received: Called on the socket's loop for one datagram after the other. The bytes are lent until it
-    ///     returns. It may call everything of the connection that does not wait.
-    ///   - closed: Called once on the socket's loop, behind the last datagram, when the connection has ended, at once
-    ///     if it has already.
+    ///   - received: Called on the socket's loop for one datagram after the other, without a lock held. The bytes are
+    ///     lent until it returns. It may call everything of the connection, its client and its server that does not
+    ///     wait.
+    ///   - closed: Called once on the socket's loop, behind the last datagram, when the connection has ended, as soon
+    ///     as possible if it has already. Default: nobody is told.
     public func handleDatagrams(
         with received: @escaping @Sendable (_ connection: DtlsConnection, _ datagram: RawSpan) -> Void,
         closed: (@Sendable (_ connection: DtlsConnection, _ reason: DtlsCloseReason) -> Void)? = nil

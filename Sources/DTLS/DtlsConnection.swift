@@ -20,10 +20,10 @@ public enum DtlsConnectionState: Sendable, Hashable {
 ///
 /// The sequence ends when the connection does, and ``closeReason`` says why: the peer's close_notify, ``close()``, a
 /// peer that has started anew, a server that has handed it over, needed its place for another peer, or found it idle
-/// for too long. It throws the ``DtlsError`` with which the association failed. Several tasks may iterate: each
-/// datagram goes to one of them. As many datagrams as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a
-/// reader; what comes beyond is dropped and counted in ``statistics``, as UDP would.
-/// ``handleDatagrams(with:closed:)`` needs no task.
+/// for too long. It throws the ``DtlsError`` with which the association failed. What came before the end can still be
+/// read, unless this side has closed. Several tasks may iterate: each datagram goes to one of them. As many datagrams
+/// as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a reader; what comes beyond is dropped and counted
+/// in ``statistics``, as UDP would. ``handleDatagrams(with:closed:)`` needs no task.
 ///
 /// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
 public final class DtlsConnection: Sendable {
@@ -42,7 +42,7 @@ public final class DtlsConnection: Sendable {
         association.release()
     }
 
-    /// Where the connection stands.
+    /// Where the connection stands: ``DtlsConnectionState/open`` until it has ended.
     public var state: DtlsConnectionState { association.connectionState }
 
     /// Why it has ended; `nil` while it has not.
@@ -75,22 +75,25 @@ public final class DtlsConnection: Sendable {
     /// the caller's).
     public var localAddress: DtlsAddress { association.localAddress }
 
-    /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity.
-    /// Another one after a reconnection (``DtlsReconnection``).
+    /// What the handshake has settled: version, suite, group, the peer's certificates or pre-shared-key identity. It
+    /// stays after the end. Another one after a reconnection (``DtlsReconnection``).
     public var negotiated: DtlsNegotiated { association.negotiated ?? settled }
 
-    /// The most bytes that ``send(_:)-([UInt8])`` takes: the configuration's MTU without what a record adds.
+    /// The most bytes that ``send(_:)-([UInt8])`` takes: the configuration's MTU without what a record adds, but no
+    /// more than 16,384 or what a client has asked for (RFC 6066 §4).
     ///
     /// It becomes less when the path to the peer turns out to carry less (`EMSGSIZE`, ICMP messages), and does not rise
     /// again.
     public var maximumPayloadSize: Int { association.maximumPayloadSize }
 
-    /// What went through the connection so far.
+    /// What went through the connection so far, over all of its associations (``DtlsReconnection``).
     public var statistics: DtlsStatistics { association.statistics }
 
     /// Sends a datagram; waits only while the socket's buffer is full.
     ///
     /// A task on a connection's ``executor`` that sends without end waits now and then, for others to have their turn.
+    /// What is sent there, or by a handler, leaves at the end of the loop's turn: what the system refuses then is
+    /// counted (``DtlsStatistics/sendFailures`` of the server or client), and throws nothing.
     ///
     /// Like all datagrams it may be lost on its way, and nobody tells. That is so, too, when the interface's queue is
     /// full (`ENOBUFS`) and when the peer's port is closed for a while: an association that is open never ends by what
@@ -100,10 +103,11 @@ public final class DtlsConnection: Sendable {
     /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, also when the path carries less than
     ///   ``maximumPayloadSize`` said, which has changed then and is in the error's hint, or, for an empty payload,
     ///   ``DtlsError/Code-swift.struct/unsupported``, after which the connection lives on;
+    ///   ``DtlsError/Code-swift.struct/keysUsedUp``, with which it ends;
     ///   ``DtlsError/Code-swift.struct/connectionClosed`` or the error with which it failed once it has ended;
     ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer, a
     ///   firewall on this machine), after which the connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when
-    ///   the task was cancelled while it waited.
+    ///   the task was cancelled while it waited, or before it would have. Nothing was sent then.
     public func send(_ payload: [UInt8]) async throws(DtlsError) {
         // Before it can fail: who tries again and again is to let others go on, too.
         if LoopExecutor.hasSentEnough() { await Task.yield() }
@@ -114,7 +118,7 @@ public final class DtlsConnection: Sendable {
         }
     }
 
-    /// Sends the UTF-8 bytes of `text`, as ``send(_:)-([UInt8])`` does.
+    /// Sends the UTF-8 bytes of `text`, as ``send(_:)-([UInt8])`` does, with the same errors.
     public func send(_ text: String) async throws(DtlsError) {
         try await send(Array(text.utf8))
     }
@@ -122,6 +126,7 @@ public final class DtlsConnection: Sendable {
     /// Sends a datagram if the socket takes it at once. Never waits: a task on a connection's ``executor`` that calls
     /// it without end keeps others from having their turn.
     ///
+    /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
     /// - Returns: `false` when the socket's buffer is full; nothing was sent then.
     /// - Throws: What ``send(_:)-([UInt8])`` throws, without `cancelled`.
     public func trySend(_ payload: [UInt8]) throws(DtlsError) -> Bool {
@@ -137,21 +142,21 @@ public final class DtlsConnection: Sendable {
     }
 
     /// The session, to be resumed by a later connect; `nil` on servers, when the server does not resume sessions, and
-    /// after the end.
+    /// after the end: take it before.
     public var session: DtlsSession? {
         (try? association.ask { engine throws(DtlsError) in engine.session }) ?? nil
     }
 
-    /// Derives secret bytes that both sides, and nobody else, can derive (RFC 5705).
+    /// Derives secret bytes that both sides, and nobody else, can derive (RFC 5705, `SSL_export_keying_material(3)`).
     ///
     /// - Parameters:
     ///   - label: What they are for, from the IANA registry "TLS Exporter Labels" or starting with `EXPERIMENTAL`.
     ///   - context: What they are bound to; `nil` and empty are different. Label and context have 958 bytes together at
     ///     the most.
     ///   - count: How many: 1 to 16,384.
-    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end,
-    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count, label or context that is not
-    ///   possible.
+    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end, or the error with which it failed;
+    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count, label or context that is not possible, and
+    ///   for the labels of TLS itself (RFC 5705 §4).
     public func exportKeyingMaterial(
         label: String,
         context: [UInt8]? = nil,
@@ -162,17 +167,19 @@ public final class DtlsConnection: Sendable {
         }
     }
 
-    /// The keys of SRTP (RFC 5764 §4.2).
+    /// The keys of SRTP (RFC 5764 §4.2), the same ones at each call.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end,
-    ///   ``DtlsError/Code-swift.struct/unsupported`` when no profile was negotiated.
+    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end, or the error with which it failed;
+    ///   ``DtlsError/Code-swift.struct/unsupported`` when no profile was negotiated
+    ///   (``DtlsConfiguration/srtpProfiles``).
     public func srtpKeys() throws(DtlsError) -> DtlsSRTPKeys {
         try association.ask { engine throws(DtlsError) in try engine.srtpKeys() }
     }
 
-    /// Ends the connection: sends close_notify, ends every reader, and forgets the association.
+    /// Ends the connection: sends close_notify once, which may be lost, ends every reader, and forgets the association
+    /// and what nobody has read.
     ///
-    /// Does nothing when it has ended already.
+    /// Does nothing when it has ended already. It does not wait.
     public func close() {
         association.close()
     }
@@ -185,7 +192,7 @@ public final class DtlsConnection: Sendable {
 }
 
 extension DtlsConnection: AsyncSequence {
-    /// Makes an iterator over the datagrams that come.
+    /// Makes an iterator over the datagrams that come. Several may be in use: each datagram goes to one of them.
     public func makeAsyncIterator() -> Iterator {
         Iterator(connection: self)
     }
@@ -194,7 +201,7 @@ extension DtlsConnection: AsyncSequence {
     public struct Iterator: AsyncIteratorProtocol {
         let connection: DtlsConnection
 
-        /// Waits for the next datagram; `nil` at the end.
+        /// Waits for the next datagram, of 1 to 16,384 bytes; `nil` at the end.
         ///
         /// - Throws: The error with which the association failed, or ``DtlsError/Code-swift.struct/cancelled`` when the
         ///   task was cancelled.

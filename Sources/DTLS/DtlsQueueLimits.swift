@@ -1,9 +1,11 @@
 /// How much of what a peer sent waits to be read. What comes beyond is dropped and counted as
 /// ``DtlsDropReason/receiveQueueFull``, as UDP would.
+///
+/// Clients and servers check it when they are made, and throw ``DtlsError/Code-swift.struct/invalidConfiguration``.
 public struct DtlsQueueLimits: Sendable, Hashable {
     /// How many payloads: 1 or more. Default: 1,024.
     public var datagrams: Int
-    /// How many bytes: 1 or more. Default: 1,048,576 (1 MiB).
+    /// How many bytes of payload: 1 or more. Default: 1,048,576 (1 MiB).
     public var bytes: Int
 
     /// Makes limits; every parameter has the default that its property names.

@@ -2,7 +2,7 @@ public import DTLSCore
 import DTLSPrimitives
 import Logging
 
-/// Associations on their way to another server.
+/// Associations on their way to another server, as ``DtlsServer/exportAssociations(under:lifetime:where:)`` makes it.
 public struct DtlsHandOver: Sendable {
     /// What ``DtlsServer/importAssociations(_:under:)`` takes: sealed with AES-256-GCM under the key, and good for one
     /// server.
@@ -11,14 +11,14 @@ public struct DtlsHandOver: Sendable {
     /// How many associations are in it.
     public let count: Int
 
-    /// How many of those that were meant are not in it and live on here: OpenSSL has them, or their handshake is not
-    /// finished.
+    /// How many of those that were meant are not in it and live on here: OpenSSL has them, their handshake is not
+    /// finished (then nobody can be asked whether they are meant), or a hand-over, which holds 1 GiB, is full.
     public let remaining: Int
 }
 
 /// A ``DtlsHandOver`` on its way in, for a server that begins with it.
 public struct DtlsSealedAssociations: Sendable {
-    /// What ``DtlsHandOver/bytes`` were.
+    /// What ``DtlsHandOver/bytes`` were. They can be used once.
     public let bytes: [UInt8]
 
     /// The key under which they were sealed.
@@ -51,9 +51,10 @@ extension DtlsServer {
     ///   - lifetime: For how long the bytes may be imported, by the clocks of both hosts: one second to one day.
     ///     Default: five minutes.
     ///   - isIncluded: Which associations are meant, by where the peer is and what the handshake has settled. It is
-    ///     called on the caller's thread. Default: all.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a lifetime out of its range, before anything
-    ///   was done.
+    ///     called before this returns, on the caller's thread, without a lock held. Default: all.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a lifetime out of its range and
+    ///   ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness, before anything was done; the
+    ///   latter also when OpenSSL cannot seal, and then what was to be exported is lost.
     public func exportAssociations(
         under key: DtlsHandOverKey,
         lifetime: Duration = .seconds(300),
@@ -82,15 +83,18 @@ extension DtlsServer {
     /// Their connections come out of this server's sequence, however many wait there, with all that
     /// ``DtlsConnection/negotiated`` told before but for the client's offer. The servers may have different numbers of
     /// loops; with the same number on the same port and host each connection keeps its loop. The context's credentials
-    /// and demands are not looked at again; the limits are: when there are too many connections, those that were silent
-    /// longest make room.
+    /// and demands are not looked at again; the limits are: when there are too many connections, stale ones make room
+    /// (``DtlsServerLimits/staleAfter``), and where none is stale the imported one is closed with close_notify.
     ///
-    /// - Returns: How many go on. One that cannot be read (it may be of a cipher that this host's OpenSSL does not
-    ///   have) is left out. Others, for which there is no place (their peer has connected anew, or another one
-    ///   has their Connection ID), are closed with close_notify.
+    /// - Parameters:
+    ///   - bytes: What ``DtlsHandOver/bytes`` were.
+    ///   - key: The key under which they were sealed.
+    /// - Returns: How many were taken over, those included that the limits have closed. One that cannot be read (it may
+    ///   be of a cipher that this host's OpenSSL does not have) is left out. Others, for which there is no place (their
+    ///   peer has connected anew, or another one has their Connection ID), are closed with close_notify.
     /// - Throws: ``DtlsError/Code-swift.struct/handOverRefused`` when the bytes do not open under the key, have
-    ///   expired, or were imported in this process before; ``DtlsError/Code-swift.struct/connectionClosed`` when the
-    ///   server is closed. Nothing was imported then.
+    ///   expired, are of another version of the library, or were imported in this process before;
+    ///   ``DtlsError/Code-swift.struct/connectionClosed`` when the server is closed. Nothing was imported then.
     @discardableResult
     public func importAssociations(_ bytes: [UInt8], under key: DtlsHandOverKey) throws(DtlsError) -> Int {
         guard !endpoints[0].state.withLock({ $0.isClosed }) else {
@@ -129,7 +133,8 @@ extension DtlsServer {
     /// Reads no more datagrams, for good: what comes waits in the sockets' buffers for a successor who gets them.
     ///
     /// Returns when everything that was read before has reached its connection. Connections stay open and can send;
-    /// ``exportAssociations(under:lifetime:where:)`` and ``handOverSocket()`` are what to call next.
+    /// ``exportAssociations(under:lifetime:where:)`` and ``handOverSocket()`` are what to call next. There is no way
+    /// back.
     public func stopReading() async {
         for endpoint in endpoints { await endpoint.loop.stopReading() }
         guard endpoints.count > 1 else { return }
@@ -162,8 +167,9 @@ extension DtlsServer {
     /// As ``handOverSocket()``, for a server of any number of loops: the sockets of all of them, for a successor that
     /// is made with as many.
     ///
-    /// - Returns: Descriptors of the sockets, in an order that the successor needs to know. They are the caller's to
-    ///   close. A successor without one of them would not get what comes to it.
+    /// - Returns: Descriptors of the sockets, as ``handOverSocket()`` has them, in the order in which the successor is
+    ///   to be made with them. They are the caller's to close. A successor without one of them would not get what comes
+    ///   to it.
     /// - Throws: ``DtlsError/Code-swift.struct/socketFailed`` when there are not enough descriptors left, or the server
     ///   was closed before.
     public func handOverSockets() async throws(DtlsError) -> [Int32] {

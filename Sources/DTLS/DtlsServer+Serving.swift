@@ -14,14 +14,15 @@ extension DtlsServer {
     /// Those that wait to be taken come first; from then on whoever iterates waits for the server's end. A second call
     /// takes the first one's place.
     ///
-    /// - Parameter body: Called on the socket's loop: it must not block. A connection that it does not keep or give a
+    /// - Parameter body: Called on the loop of the connection's socket, on several loops at once, without a lock held:
+    ///   it must not block. It may call everything that does not wait. A connection that it does not keep or give a
     ///   handler (``DtlsConnection/handleDatagrams(with:closed:)``) is closed when it returns.
     public func handleConnections(with body: @escaping @Sendable (_ connection: DtlsConnection) -> Void) {
         endpoints[0].accepted.setHandler(body)
     }
 
     /// Serves each connection by a task of its own, on the socket's loop, until the server is closed or the calling
-    /// task is cancelled.
+    /// task is cancelled, which cancels them all. Returns when the last of them has ended.
     ///
     /// ```swift
     /// await server.serve { connection in
@@ -35,9 +36,9 @@ extension DtlsServer {
     /// long or block, as all connections of the socket wait for it; `await` something elsewhere for that.
     ///
     /// When the body returns or throws, its connection is released, and closes unless it is held elsewhere. Errors are
-    /// logged.
+    /// logged, at `debug`, and end nothing else.
     ///
-    /// - Parameter body: Called for each connection whose handshake is finished.
+    /// - Parameter body: Called for each connection whose handshake is finished, in a child task of the caller's.
     public func serve(_ body: @escaping @Sendable (_ connection: DtlsConnection) async throws -> Void) async {
         let logger = endpoints[0].logger
         // Whoever takes connections had better be there, too, where they come from.
@@ -70,6 +71,7 @@ extension DtlsConnection {
     /// ```
     ///
     /// Cheaper than the global pool for tasks that wait for datagrams, answer them at once, and do not compute for
-    /// long; see ``DtlsServer/serve(_:)``. A task that runs there must never block.
+    /// long; see ``DtlsServer/serve(_:)``. A task that runs there must never block. A server's runs on a thread of its
+    /// own on Linux, and else, as a client's does, on a Dispatch queue.
     public var executor: any TaskExecutor { association.owner.loop.executor }
 }

@@ -17,7 +17,8 @@ public import Logging
 /// One slow or silent client never delays another. As many finished connections as ``DtlsServerLimits`` says wait to be
 /// taken; one more is closed.
 ///
-/// Everything may be called from any thread or task. A server that nobody holds any more is closed.
+/// Everything may be called from any thread or task; what waits does not block a thread. A server that nobody holds any
+/// more is closed.
 public final class DtlsServer: Sendable {
     /// One for each loop.
     let endpoints: [ServerEndpoint]
@@ -41,29 +42,34 @@ public final class DtlsServer: Sendable {
     ///   - host: The local address or name. The default, `::`, serves IPv6 and IPv4 clients; where the system has no
     ///     IPv6 it stands for `0.0.0.0`.
     ///   - port: The local port; 0 lets the system pick one, which ``localAddress`` tells. CoAP has 5684.
-    ///   - context: Credentials and demands.
-    ///   - options: The sockets' options.
-    ///   - loops: How many cores the server may use: 1 to 64. Each loop has a socket (`SO_REUSEPORT`) and a serial
-    ///     queue of its own; a connection belongs to one of them for life, and finds it wherever its datagrams come
-    ///     from. More loops than cores bring nothing; with one core left to what the application does besides,
-    ///     most programs do best. More than one need Linux. Default: 1.
-    ///   - limits: How much of the server its peers may take.
+    ///   - context: Credentials and demands, for handshakes that begin before ``replaceContext(_:)``.
+    ///   - options: The sockets' options. With several loops `SO_REUSEPORT` is set in any case.
+    ///   - loops: How many cores the server may use: 1 to 64. Each loop has a socket (`SO_REUSEPORT`) and a thread (or,
+    ///     where there is no epoll, a serial queue) of its own; a connection belongs to one of them for life, and finds
+    ///     it wherever its datagrams come from. More loops than cores bring nothing; with one core left to what the
+    ///     application does besides, most programs do best. More than one need Linux. Default: 1.
+    ///   - limits: How much of the server its peers may take. Default: ``DtlsServerLimits/init()``.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share; `nil`, the default, for one of this
     ///     server's own.
     ///   - admitsAddress: Asked about the source of each hello of a stranger, and of each datagram of a peer that has
-    ///     moved, before anything is computed, on the queue of the loop that it came to: it must be quick, and must not
-    ///     call this server's functions that wait. `false` drops the datagram. Default: everyone may come. (Addresses
-    ///     can be forged; after the cookie exchange they are not.)
-    ///   - handshakeFailed: Told of each handshake that failed after its cookie, and why: for logs, or to ban an
-    ///     address. Called on the server's queue or wherever the failure was noticed; it must be quick.
+    ///     moved, before anything is computed but whose datagram it is. Called on the loop that it came to, on several
+    ///     at once, without a lock held: it must be quick, and must not wait for this server. `false` drops the
+    ///     datagram (``DtlsDropReason/refusedAddress``). Default: everyone may come. (Addresses can be forged; after
+    ///     the cookie exchange they are not.)
+    ///   - handshakeFailed: Told of each handshake that failed after its cookie, where its peer was, and why: for logs,
+    ///     or to ban an address. Not of those that were closed, evicted or given up for a new one. Called on a loop or
+    ///     wherever the failure was noticed, without a lock held; it must be quick.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     ///   - associations: What another server has exported (``exportAssociations(under:lifetime:where:)``). It is
     ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.
-    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``, ``DtlsError/Code-swift.struct/nameResolutionFailed``,
-    ///   ``DtlsError/Code-swift.struct/socketFailed``, ``DtlsError/Code-swift.struct/invalidConfiguration`` for
-    ///   options, limits or a number of loops out of their range, ``DtlsError/Code-swift.struct/unsupported`` for more
-    ///   than one loop where the system does not spread the peers, ``DtlsError/Code-swift.struct/handOverRefused``
-    ///   for `associations`.
+    ///     It is opened before the socket is bound: where that fails, it is used up in this process. Default: none.
+    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``; ``DtlsError/Code-swift.struct/nameResolutionFailed``;
+    ///   ``DtlsError/Code-swift.struct/socketFailed``; ``DtlsError/Code-swift.struct/invalidConfiguration`` for
+    ///   options, limits or a number of loops out of their range, and for an IPv6 zone that this machine does not have;
+    ///   ``DtlsError/Code-swift.struct/unsupported`` for more than one loop where the system does not spread the peers;
+    ///   ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`;
+    ///   ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness;
+    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled while a name is looked up.
     public static func bind(
         host: String = "::",
         port: UInt16,
@@ -94,8 +100,9 @@ public final class DtlsServer: Sendable {
     /// at the end, see ``DtlsSocketOptions``.
     ///
     /// - Parameters:
-    ///   - descriptor: A bound UDP socket of IPv4 or IPv6. Nobody else may read from it while the server lives.
-    ///   - takesOwnership: Whether ``close()`` closes the descriptor. Default: it is left open.
+    ///   - descriptor: A UDP socket of IPv4 or IPv6; one that is not bound is bound to a free port. Nobody else may
+    ///     read from it while the server lives.
+    ///   - takesOwnership: Whether the descriptor is closed with the server. Default: it is left open.
     ///   - context: Credentials and demands.
     ///   - limits: As for a server that binds its socket by itself, like those that follow.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
@@ -105,7 +112,9 @@ public final class DtlsServer: Sendable {
     ///   - associations: What another server has exported.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of
     ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it,
-    ///   ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`. The descriptor is the caller's then.
+    ///   ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`,
+    ///   ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness. The descriptor is the caller's
+    ///   then.
     public convenience init(
         socket descriptor: Int32,
         takesOwnership: Bool = false,
@@ -135,7 +144,7 @@ public final class DtlsServer: Sendable {
     /// - Parameters:
     ///   - descriptors: All sockets of one port, in the order in which they were bound, each with `SO_REUSEPORT`; those
     ///     that ``handOverSockets()`` has returned, for instance.
-    ///   - takesOwnership: Whether ``close()`` closes the descriptors. Default: they are left open.
+    ///   - takesOwnership: Whether the descriptors are closed with the server. Default: they are left open.
     ///   - context: Credentials and demands.
     ///   - limits: As for a server that binds its socket by itself, like those that follow.
     ///   - cookieSecrets: Secrets of the hello exchange that several hosts share.
@@ -174,10 +183,10 @@ public final class DtlsServer: Sendable {
         for endpoint in endpoints { endpoint.close() }
     }
 
-    /// The address that the server is bound to.
+    /// The address that the server is bound to, with the port that the system has picked.
     public var localAddress: DtlsAddress { endpoints[0].loop.socket.localAddress }
 
-    /// How many loops it has.
+    /// How many loops it has: 1 to 64.
     public var loops: Int { endpoints.count }
 
     /// What the server limits its peers to, over all loops.
@@ -194,12 +203,13 @@ public final class DtlsServer: Sendable {
 
     /// Lets nobody new in, waits until every connection has ended by itself or the time is over, and closes the server.
     ///
-    /// Handshakes under way are finished and come out of the sequence as ever. Hellos are dropped and counted as
-    /// ``DtlsDropReason/draining``, so that clients try another host. Tell the peers in your own protocol that they
-    /// should go.
+    /// Handshakes under way are finished and come out of the sequence as ever; what waits there counts as a connection.
+    /// Hellos are dropped and counted as ``DtlsDropReason/draining``, so that clients try another host. Tell the peers
+    /// in your own protocol that they should go.
     ///
-    /// - Parameter timeout: How long to wait. When the task is cancelled the wait ends early.
-    /// - Returns: How many connections had to be closed.
+    /// - Parameter timeout: How long to wait, up to 100 years. When the task is cancelled the wait ends early, and the
+    ///   server is closed.
+    /// - Returns: How many connections, handshakes under way included, had to be closed.
     @discardableResult
     public func drain(for timeout: Duration) async -> Int {
         await withTaskGroup(of: Void.self) { group in
@@ -226,15 +236,18 @@ public final class DtlsServer: Sendable {
     /// Closes, with close_notify, every connection for which `shouldClose` is true: those of a revoked certificate or a
     /// pre-shared-key identity that is not welcome any more. Replace the context as well, or they come back.
     ///
+    /// - Parameter shouldClose: Called before this returns, on the caller's thread and without a lock held, once for
+    ///   each connection that is open; handshakes under way are not asked about.
     /// - Returns: How many were closed.
     @discardableResult
     public func closeConnections(where shouldClose: (DtlsNegotiated) -> Bool) -> Int {
         endpoints.reduce(0) { $0 + $1.closeConnections(where: shouldClose) }
     }
 
-    /// Ends the sequence, closes every connection with close_notify, and closes the socket or gives it back.
+    /// Ends the sequence, closes every connection with close_notify, those that wait to be taken included, and closes
+    /// the socket or gives it back.
     ///
-    /// Returns when that is done. May be called any number of times.
+    /// Returns when that is done, also in a task that was cancelled. May be called any number of times.
     public func close() async {
         for endpoint in endpoints { endpoint.close() }
         for endpoint in endpoints { await endpoint.loop.waitUntilEnded() }

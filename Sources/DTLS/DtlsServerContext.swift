@@ -1,7 +1,10 @@
 /// What a server needs to know to prove who it is and to let clients in.
 ///
-/// It has a certificate (``DtlsConfiguration/identity``), pre-shared keys, or both. Make it once; it may serve any
-/// number of servers at the same time.
+/// It has a certificate (``DtlsConfiguration/identity``), pre-shared keys, or both. Make it once, which may read the
+/// system's roots from disk; it may serve any number of servers at the same time.
+///
+/// The closures that it is given are called in tasks of their own, outside of every loop: they may take their time,
+/// within the handshake's, and call everything; other peers go on meanwhile.
 ///
 /// ```swift
 /// let context = try DtlsServerContext(
@@ -20,21 +23,29 @@ public final class DtlsServerContext: Sendable {
     /// - Parameters:
     ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/trust`` verifies clients'
     ///     certificates.
-    ///   - preSharedKeys: The keys of the clients.
+    ///   - preSharedKeys: The keys of the clients. Default: none are accepted.
     ///   - identityHint: What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
+    ///     Default: nothing.
     ///   - unknownIdentity: How an identity without a key is answered. Default: like a wrong key.
-    ///   - clientCertificates: Whether clients are asked for certificates. Needs a certificate of the server.
+    ///   - clientCertificates: Whether clients are asked for certificates. Needs a certificate of the server, or
+    ///     `identityFor`. Default: they are not asked.
     ///   - identityFor: Chooses the certificate for each client by what its hello says (the server name, suites,
     ///     signature algorithms), in a task of its own; the handshake waits, within its time. `nil` stands for the
-    ///     configuration's ``DtlsConfiguration/identity``. Contexts for several names need no other way.
+    ///     configuration's ``DtlsConfiguration/identity``. Contexts for several names need no other way. Default:
+    ///     nobody is asked.
     ///   - acceptsCertificates: Asked, in a task of its own, when a client's certificates have led to a trusted root
     ///     (or, with `applicationOverrules`, whatever OpenSSL says of them). The connection is exposed only after the
-    ///     answer; `false` ends it. Such servers resume no sessions, because a ticket goes out before the answer.
-    ///   - applicationOverrules: Whether `acceptsCertificates` alone decides. Default: no.
+    ///     answer; `false` ends it with ``DtlsError/Code-swift.struct/certificateRejected``, and the client gets
+    ///     close_notify. Such servers resume no sessions, because a ticket goes out before the answer. Needs
+    ///     `clientCertificates`. Default: nobody is asked.
+    ///   - applicationOverrules: Whether `acceptsCertificates`, which it needs, alone decides. Default: no.
     ///   - resumption: How clients resume sessions. Default: tickets under keys of this context's own, unless there is
     ///     `acceptsCertificates`.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
-    ///   selects nothing, or a context that could serve nobody.
+    ///   selects nothing, what OpenSSL does not know, arguments that contradict each other (`acceptsCertificates`
+    ///   beside a `resumption` that was asked for), or a context that could serve nobody;
+    ///   ``DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
+    ///   ``DtlsError/Code-swift.struct/internalFailure``.
     public init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKeys: DtlsPreSharedKeyStore? = nil,
@@ -73,7 +84,7 @@ public final class DtlsServerContext: Sendable {
         engineContext = try DtlsEngineContext(server: configuration, settings: settings)
     }
 
-    /// The settings.
+    /// The settings that the context was made with.
     public var configuration: DtlsConfiguration { engineContext.configuration }
 }
 
@@ -98,9 +109,10 @@ public struct DtlsPreSharedKeyStore: Sendable {
 
     /// Makes a store that asks.
     ///
-    /// - Parameter lookUp: Called once in each handshake, in a task of its own, with the identity as the client sent
-    ///   it: 0 to 256 bytes of any value. It may take as long as the handshake's timeout leaves it; other peers go on
-    ///   meanwhile. `nil` stands for an unknown identity, and so does a key of 0 or of more than 512 bytes.
+    /// - Parameter lookUp: Called once in each handshake that needs a key, in a task of its own, with the identity as
+    ///   the client sent it: 0 to 256 bytes of any value but zero (one with a zero byte is unknown without a call). It
+    ///   may take as long as the handshake's timeout leaves it; other peers go on meanwhile. `nil` stands for an
+    ///   unknown identity, and so does a key of 0 or of more than 512 bytes. Not called when a session is resumed.
     public init(lookUp: @escaping @Sendable (_ identity: [UInt8]) async -> DtlsSecretBytes?) {
         source = .lookUp { identity, _ in await lookUp(identity) }
     }

@@ -2,13 +2,13 @@
 public struct DtlsAlert: Sendable, Hashable, CustomStringConvertible {
     /// How grave an alert is.
     public enum Level: UInt8, Sendable, Hashable {
-        /// The association may go on.
+        /// The association may go on. `close_notify`, which ends one, is a warning all the same.
         case warning = 1
-        /// The association has ended.
+        /// The association has ended. Every level on the wire but 1 counts as this.
         case fatal = 2
     }
 
-    /// How grave the alert is.
+    /// How grave it is.
     public let level: Level
 
     /// What the alert says.
@@ -42,7 +42,7 @@ public struct DtlsAlertDescription: RawRepresentable, Sendable, Hashable, Custom
         self.rawValue = rawValue
     }
 
-    /// The peer has no more to send (RFC 5246).
+    /// The peer has no more to send (RFC 5246 §7.2.1).
     public static let closeNotify = Self(rawValue: 0)
     /// A message came that is not appropriate.
     public static let unexpectedMessage = Self(rawValue: 10)

@@ -2,7 +2,7 @@
 ///
 /// One type for everything that this package throws. Switch over ``code-swift.property``; show ``description``, one
 /// line that names what happened, the alert, the certificate's verdict, OpenSSL's own reasons and a hint. No part of it
-/// ever carries a key, and text that came from a peer has its control characters replaced.
+/// ever carries a key, and in that line text that came from a peer has its control characters replaced.
 ///
 /// ```swift
 /// do {
@@ -43,31 +43,32 @@ public struct DtlsError: Error, Sendable, Hashable, CustomStringConvertible {
     /// What kind of failure it was.
     public var code: Code { storage.fields.code }
 
-    /// What was being done, when that says more than the code.
+    /// What was being done; `nil` where that says no more than the code.
     public var phase: Phase? { storage.fields.phase }
 
-    /// What happened, in one line.
+    /// What happened, in one line, in English. It is for people and may change: switch over ``code-swift.property``.
     public var message: String { storage.fields.message }
 
-    /// What to do about it, when something is known to help.
+    /// What to do about it; `nil` when nothing is known to help.
     public var hint: String? { storage.fields.hint }
 
-    /// The alert that told the peer.
+    /// The alert that told the peer; `nil` when it was told nothing.
     public var alertSent: DtlsAlert? { storage.fields.alertSent }
 
-    /// The alert with which the peer told us.
+    /// The alert with which the peer told us, if it did. In a handshake it came in clear, so anybody may have sent it.
     public var alertReceived: DtlsAlert? { storage.fields.alertReceived }
 
-    /// Why a certificate was not accepted.
+    /// What OpenSSL, or the pins, had against the peer's certificate; set with
+    /// ``Code-swift.struct/certificateRejected`` only, and see there.
     public var certificateVerdict: DtlsCertificateVerdict? { storage.fields.certificateVerdict }
 
-    /// What OpenSSL's error queue held, oldest first.
+    /// What OpenSSL's error queue held, oldest first: eight entries at the most, often none.
     public var openSSLErrors: [DtlsOpenSSLError] { storage.fields.openSSLErrors }
 
-    /// The `errno` of the system call that failed.
+    /// The `errno` of the system call that failed, if one did.
     public var systemError: Int32? { storage.fields.systemError }
 
-    /// Everything in one line.
+    /// Everything in one line: the message, alerts, verdict, OpenSSL's reasons and the hint.
     public var description: String {
         var text = message
         if let alert = alertSent { text += "; alert sent: \(alert.code)" }
@@ -85,6 +86,7 @@ public struct DtlsError: Error, Sendable, Hashable, CustomStringConvertible {
         left.storage === right.storage || left.storage.fields == right.storage.fields
     }
 
+    /// Hashes everything that is compared.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(storage.fields)
     }
@@ -116,43 +118,50 @@ extension DtlsError {
 
         private init(_ name: String) { description = name }
 
-        /// A setting is out of its range, or settings contradict each other. Thrown while contexts and endpoints are
-        /// made.
+        /// A setting or argument is out of its range, or settings contradict each other. Thrown while contexts and
+        /// endpoints are made, by a call whose arguments cannot be, and by handshakes for which the application gave a
+        /// certificate or a Connection ID that cannot be used.
         public static let invalidConfiguration = Code("invalidConfiguration")
-        /// A certificate could not be read.
+        /// A certificate or a revocation list could not be read, or there is none.
         public static let invalidCertificate = Code("invalidCertificate")
-        /// A private key could not be read, or its passphrase is missing or wrong.
+        /// A private key could not be read or found, or its passphrase is missing or wrong.
         public static let invalidPrivateKey = Code("invalidPrivateKey")
         /// A private key does not belong to the certificate that it came with.
         public static let privateKeyMismatch = Code("privateKeyMismatch")
         /// A pre-shared key or its identity has a length or a byte that cannot be used.
         public static let invalidPreSharedKey = Code("invalidPreSharedKey")
-        /// A file could not be read; ``DtlsError/systemError`` says why.
+        /// A file could not be read, or one for captures or key logs not be opened for writing;
+        /// ``DtlsError/systemError`` says why. It is `EFBIG` for one of credentials that has more than 16 MiB.
         public static let fileUnreadable = Code("fileUnreadable")
-        /// The linked OpenSSL or the system cannot do this.
+        /// The linked OpenSSL, the system, or this association cannot do what was asked: DTLS 1.3 before OpenSSL 4.1,
+        /// several loops where the system does not spread peers, an empty payload, SRTP keys where no profile was
+        /// negotiated, a hand-over of what lives in OpenSSL.
         public static let unsupported = Code("unsupported")
-        /// A host name has no address that the socket can reach.
+        /// A host name cannot be looked up, or has no address that the socket can reach.
         public static let nameResolutionFailed = Code("nameResolutionFailed")
         /// Another program holds the address to bind to.
         public static let addressInUse = Code("addressInUse")
-        /// A socket could not be made, bound or used; ``DtlsError/systemError`` says why.
+        /// A socket could not be made, bound or used; ``DtlsError/systemError`` says why, where the system did.
         public static let socketFailed = Code("socketFailed")
-        /// A client that verifies names was not told the server's name.
+        /// A client that verifies names was not told the server's name, or an empty one.
         public static let missingServerName = Code("missingServerName")
         /// The socket already has a connection to this peer that was made with another context or server name.
         public static let peerAlreadyConnected = Code("peerAlreadyConnected")
         /// The peers could not agree, or one of them broke the protocol.
         public static let handshakeFailed = Code("handshakeFailed")
-        /// The handshake was not finished within its time.
+        /// The handshake was not finished within its time (``DtlsConfiguration/handshakeTimeout``), or its flights were
+        /// sent as often as they may be (``DtlsRetransmissionPolicy/maximumAttempts``).
         public static let handshakeTimedOut = Code("handshakeTimedOut")
         /// The server's host or a router answered that it cannot be reached, or this machine has no route to it;
         /// ``DtlsError/systemError`` says which: `ECONNREFUSED` when nobody listens at the port, `EHOSTUNREACH` or
         /// `ENETUNREACH` when there is no way to the host, `EPERM` when a firewall on this machine refuses. Only
         /// connects fail with it, and only before the server has answered; never an association that is open.
         public static let peerUnreachable = Code("peerUnreachable")
-        /// A certificate was not accepted, by this side (then ``DtlsError/certificateVerdict`` is set) or by the peer.
+        /// A certificate was not accepted by the peer (``DtlsError/alertReceived`` is set then) or by this side:
+        /// ``DtlsError/certificateVerdict`` says why, unless the application refused one that OpenSSL had nothing
+        /// against, a server's application refused, or a client presented none where one is required.
         public static let certificateRejected = Code("certificateRejected")
-        /// The pre-shared keys of the two sides differ, or the identity is unknown.
+        /// The pre-shared keys of the two sides differ, the identity is unknown, or a client's application had no key.
         public static let authenticationFailed = Code("authenticationFailed")
         /// The peers have no application protocol in common (ALPN, RFC 7301).
         public static let noApplicationProtocol = Code("noApplicationProtocol")
@@ -165,33 +174,36 @@ extension DtlsError {
         /// In one direction that is, with full records, 389 GB of AES-GCM, 137 GB of AES-CCM, and more than any
         /// association sends of ChaCha20-Poly1305 (RFC 9147 §4.5.3). Only ``DtlsRecordLayer/detached`` counts.
         public static let keysUsedUp = Code("keysUsedUp")
-        /// The bytes of a hand-over are none, are sealed with another key, damaged, expired, or were taken already.
+        /// The bytes of a hand-over are none, are of an unknown version or the other role, sealed with another key,
+        /// damaged, expired, or were taken already.
         public static let handOverRefused = Code("handOverRefused")
-        /// The connection, client or server was closed before this could be done.
+        /// The connection, client or server was closed before this could be done, or the association is not open yet.
+        /// An association that was open has failed with it when the peer ended it with a fatal alert
+        /// (``DtlsError/alertReceived``) or OpenSSL could not seal a record.
         public static let connectionClosed = Code("connectionClosed")
         /// The waiting task was cancelled.
         public static let cancelled = Code("cancelled")
-        /// OpenSSL or the system failed in a way that it should not.
+        /// OpenSSL or the system failed in a way that it should not, for want of memory or randomness most likely.
         public static let internalFailure = Code("internalFailure")
     }
 
     /// What was being done.
     public enum Phase: Sendable, Hashable {
-        /// A context was made from a configuration.
+        /// Credentials were read, a context was made from a configuration, or a hand-over was sealed or opened.
         case configuration
         /// A host name was looked up.
         case resolution
-        /// A socket was bound.
+        /// A socket was made, bound or taken over.
         case binding
-        /// The peers authenticated each other.
+        /// An association was begun: the peers agreed and authenticated each other.
         case handshake
-        /// Datagrams were exchanged.
+        /// Datagrams were exchanged, or something else was asked of an open association.
         case established
-        /// The association was being closed.
+        /// The client had been closed.
         case closing
     }
 
-    /// Lets `catch DtlsError.Code.payloadTooLarge` match an error by its code.
+    /// Lets `catch DtlsError.Code.payloadTooLarge` match an error by its code where throws are typed.
     public static func ~= (code: Code, error: DtlsError) -> Bool {
         error.code == code
     }
@@ -204,18 +216,19 @@ extension DtlsError.Code {
     }
 }
 
-/// Why a certificate was not accepted (`X509_verify_cert_error_string(3)`).
+/// What is wrong with a certificate (`X509_verify_cert_error_string(3)`).
 public struct DtlsCertificateVerdict: Sendable, Hashable, CustomStringConvertible {
     /// OpenSSL's number, one of `X509_V_ERR_…`.
     public let code: Int
 
-    /// OpenSSL's text for it.
+    /// OpenSSL's text for it, or this library's where pins or a stapled OCSP response were the reason.
     public let reason: String
 
     /// Where in the chain the fault is: 0 is the peer's own certificate.
     public let depth: Int
 
-    /// The subject of the certificate with the fault, when there is one.
+    /// The subject of the certificate with the fault, if it is known, as RFC 2253 writes it. It is the peer's text:
+    /// escape it before showing it.
     public let subject: String?
 
     /// Such as `self-signed certificate (18) at depth 0, CN=localhost`.

@@ -11,13 +11,14 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// Their bytes, without the headers of UDP and IP.
     public var bytesReceived = 0
 
-    /// Datagrams that went out, or into the socket's backlog.
+    /// Datagrams that were handed out to be sent, those included that the socket then dropped or refused (``drops``,
+    /// ``sendFailures``).
     public var datagramsSent = 0
 
     /// Their bytes, without the headers of UDP and IP.
     public var bytesSent = 0
 
-    /// Payloads that were handed out.
+    /// Payloads that were opened, those included that nobody read in time (``payloadsDropped``).
     public var payloadsReceived = 0
 
     /// Payloads that were sealed.
@@ -25,7 +26,7 @@ public struct DtlsStatistics: Sendable, Hashable {
 
     // MARK: Handshakes
 
-    /// Handshakes that began. Of a server: with a valid cookie.
+    /// Handshakes that began. Behind a ``DtlsHelloGate``: with a valid cookie.
     public var handshakesStarted = 0
 
     /// Handshakes that were finished, and whose checks have passed.
@@ -38,7 +39,7 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// finished count as ``DtlsError/Code-swift.struct/connectionClosed``.
     public var handshakesFailed: [DtlsError.Code: Int] = [:]
 
-    /// Flights of the handshake that were sent again.
+    /// How often a flight of the handshake was sent again.
     public var retransmissions = 0
 
     /// How long the path takes there and back, as the handshake has shown it; `nil` where it is not known, and for
@@ -53,12 +54,14 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// What was dropped, by reason.
     public var drops = DtlsDrops()
 
-    /// Datagrams that the system refused to send.
+    /// Datagrams that the system refused to send: no route, a firewall, too large for the path. Engines, which have no
+    /// socket, count none.
     public var sendFailures = 0
 
     // MARK: Addresses
 
-    /// How often a peer was found at another address than before (RFC 9146 §6).
+    /// How often a peer was found at another address than before (RFC 9146 §6), and how often datagrams went back to
+    /// the former one because it did not answer at the new one (RFC 9853).
     public var peerMoves = 0
 
     // MARK: Connections of a server or client, now
@@ -69,13 +72,13 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// Connections that are open.
     public var connectionsOpen = 0
 
-    /// Connections and handshakes that were ended to make room for others.
+    /// Connections and handshakes that were ended to make room for others, or found none (``DtlsCloseReason/evicted``).
     public var connectionsEvicted = 0
 
-    /// Connections that were ended because they were idle.
+    /// Connections that were ended because they were idle (``DtlsCloseReason/idle``).
     public var connectionsIdledOut = 0
 
-    /// How often a client's association was made anew because the server had fallen silent.
+    /// How often a client's association was made anew because the server had fallen silent (`DtlsReconnection`).
     public var reconnections = 0
 
     // MARK: High-water marks
@@ -89,24 +92,25 @@ public struct DtlsStatistics: Sendable, Hashable {
     /// The most payloads of one connection that waited to be read.
     public var mostQueuedPayloads = 0
 
-    /// The most datagrams that waited for the socket.
+    /// The most datagrams that waited for one socket.
     public var mostQueuedDatagrams = 0
 
-    /// Makes a value with all counts at zero.
+    /// Makes a value with all counts at zero and no ``roundTrip``.
     public init() {}
 
     // MARK: Sums
 
-    /// Records that were dropped before OpenSSL saw them: junk, forgeries, or not fitting the state.
+    /// Records that were dropped before a cipher saw them: junk, forgeries, or not fitting the state.
     public var recordsDropped: Int { drops.records }
 
-    /// Payloads that were dropped because nobody read them in time.
+    /// Payloads that were dropped because nobody read them in time (``DtlsDropReason/receiveQueueFull``).
     public var payloadsDropped: Int { drops[.receiveQueueFull] }
 
-    /// Datagrams that came while the handshake waited for an answer of the application, more than are kept.
+    /// Datagrams that came while the handshake waited for an answer of the application, more than are kept
+    /// (``DtlsDropReason/waitingForApplication``).
     public var datagramsDroppedWhileWaiting: Int { drops[.waitingForApplication] }
 
-    /// Adds what `other` counted; of high-water marks the larger one stays.
+    /// Adds what `other` counted; of high-water marks the larger one stays, and ``roundTrip`` stays what it is.
     public mutating func add(_ other: DtlsStatistics) {
         datagramsReceived += other.datagramsReceived
         bytesReceived += other.bytesReceived

@@ -6,14 +6,15 @@ public import DTLSCore
 /// ``run(within:until:)`` do it in real time. What the links do depends on their seeds alone.
 ///
 /// **How far the clock may be made up.** The instants that you pass decide when datagrams arrive and when handshakes
-/// time out, so an hour of delay costs nothing. Whether a lost flight is sent again is up to OpenSSL, whose timer reads
-/// the system's clock, so that only real time repairs a loss. A handshake over a link that loses something therefore
-/// belongs into ``run(within:until:)``, and how long it takes is not the same in each run, nor which datagram is the
-/// n-th; keys and randoms are new each time as well.
+/// time out, so an hour of delay costs nothing. When a lost flight is sent again is up to OpenSSL, whose timer reads
+/// the system's clock; on a clock that is made up the engine itself repeats it, but only after about twice the wait,
+/// and without the answer to what the peer repeats. A handshake over a link that loses something therefore belongs into
+/// ``run(within:until:)``, and how long it takes is not the same in each run, nor which datagram is the n-th; keys and
+/// randoms are new each time as well.
 ///
 /// It belongs to one thread or actor at a time, like the engines in it.
 public final class DtlsEnginePair {
-    /// The client's engine. Drive it through this object.
+    /// The client's engine. Drive it through this object: what it has to hand out is taken after each call here.
     public let client: DtlsEngine
 
     /// The server's engine; `nil` until the gate has let the client in.
@@ -38,7 +39,8 @@ public final class DtlsEnginePair {
     public private(set) var serverPayloads: [[UInt8]] = []
 
     /// Called with each event, of the client's engine or the server's, when it comes: the place to answer the questions
-    /// among them. `nil`, the default, answers nothing.
+    /// among them. It is called before the call that brought the event about returns, and may call the engine. `nil`,
+    /// the default, answers nothing.
     public var onEvent: ((DtlsRole, DtlsEvent, DtlsEngine) -> Void)?
 
     private let serverContext: DtlsEngineContext
@@ -52,12 +54,13 @@ public final class DtlsEnginePair {
     /// - Parameters:
     ///   - client: The client's engine, not started.
     ///   - server: The context of the server's engine, which is made when the client has passed the gate.
-    ///   - conditions: What both links do to datagrams.
+    ///   - conditions: What both links do to datagrams. Default: nothing.
     ///   - seed: Decides what becomes of each datagram. The two links do not do the same for it.
     ///   - usesGate: Whether the client meets a ``DtlsHelloGate`` first, as on the Internet, or the server's engine at
     ///     once. Default: a gate.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range or a context of
-    ///   the wrong role, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range and, without a
+    ///   gate, for a context of the wrong role; ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no
+    ///   memory. With a gate a context of the wrong role, or one for which no engine can be made, lets nobody in.
     public init(
         client: DtlsEngine,
         server: DtlsEngineContext,
@@ -91,7 +94,7 @@ public final class DtlsEnginePair {
         return next
     }
 
-    /// Starts the handshake: the client's hello is on its way.
+    /// Starts the handshake: the client's hello is on its way. A second call does nothing.
     public func start(now: ContinuousClock.Instant) {
         client.start(now: now)
         server?.start(now: now)
@@ -100,6 +103,10 @@ public final class DtlsEnginePair {
 
     /// Sends a payload from one side to the other.
     ///
+    /// - Parameters:
+    ///   - payload: 1 to ``DtlsEngine/maximumPayloadSize`` bytes.
+    ///   - role: Who sends it.
+    ///   - now: The time, at which the datagram enters the link.
     /// - Throws: What ``DtlsEngine/send(_:)`` throws; ``DtlsError/Code-swift.struct/connectionClosed`` also where there
     ///   is no server yet.
     public func send(_ payload: [UInt8], from role: DtlsRole, now: ContinuousClock.Instant) throws(DtlsError) {
@@ -136,8 +143,14 @@ public final class DtlsEnginePair {
         }
     }
 
-    /// Lets real time pass, datagrams arrive and timers fire, until `condition` holds. Returns whether it does; `false`
-    /// after `limit`, when the task is cancelled, or when nothing can happen any more.
+    /// Lets real time pass, datagrams arrive and timers fire, until `condition` holds.
+    ///
+    /// - Parameters:
+    ///   - limit: For how long.
+    ///   - isolation: The caller's actor, which everything here runs on.
+    ///   - condition: Asked after each step.
+    /// - Returns: Whether it holds; `false` after `limit`, when the task is cancelled, or when nothing can happen any
+    ///   more.
     public func run(
         within limit: Duration,
         isolation: isolated (any Actor)? = #isolation,

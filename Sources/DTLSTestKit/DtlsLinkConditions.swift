@@ -14,7 +14,7 @@ public struct DtlsLinkConditions: Sendable, Hashable {
     /// With nothing behind it, it arrives in its time. A `delay` that varies reorders as well.
     public var reordering: Double
 
-    /// The probability that a bit of a datagram is flipped: 0 to 1. Default: 0.
+    /// The probability that one bit of a datagram is flipped: 0 to 1. Default: 0.
     public var corruption: Double
 
     /// The probability that a datagram loses its end, from one byte to all of it: 0 to 1. Default: 0.
@@ -46,9 +46,9 @@ public struct DtlsLinkConditions: Sendable, Hashable {
         self.mtu = mtu
     }
 
-    /// Checks that every value is in its range.
+    /// Checks that every value is in its range, as pairs and relays do.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration``.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when one is not.
     public func validate() throws(DtlsError) {
         let probabilities = [
             ("loss", loss), ("duplication", duplication), ("reordering", reordering), ("corruption", corruption),

@@ -6,7 +6,7 @@ public struct DtlsLinkCounts: Sendable, Hashable {
     /// Datagrams that it handed out, copies included.
     public internal(set) var delivered = 0
 
-    /// Datagrams that it lost by chance, on demand, or because too many were on the way.
+    /// Datagrams that it lost by chance, on demand, or because 65,536 were on the way.
     public internal(set) var lost = 0
 
     /// Datagrams that it lost because they were larger than the MTU.

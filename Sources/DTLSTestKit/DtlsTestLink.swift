@@ -9,7 +9,8 @@ public struct DtlsTestLink: Sendable {
     /// that is not.
     public var conditions: DtlsLinkConditions
 
-    /// How many of the next datagrams are lost, whatever the conditions say. Default: 0.
+    /// How many of the next datagrams are lost, whatever the conditions say; each one that is counts it down. Default:
+    /// 0.
     public var losesNext = 0
 
     /// What became of the datagrams so far.
@@ -32,7 +33,7 @@ public struct DtlsTestLink: Sendable {
     /// Makes a link.
     ///
     /// - Parameters:
-    ///   - conditions: What happens to the datagrams. Default: nothing.
+    ///   - conditions: What happens to the datagrams. They are not checked. Default: nothing.
     ///   - seed: Decides, with the conditions, what becomes of each datagram.
     public init(_ conditions: DtlsLinkConditions = DtlsLinkConditions(), seed: UInt64) {
         self.conditions = conditions
@@ -47,7 +48,7 @@ public struct DtlsTestLink: Sendable {
         parcels.first?.due ?? overtaken.map(\.due).min()
     }
 
-    /// Puts a datagram on the way.
+    /// Puts a datagram on the way, or loses it. Give the instants of all calls in their order.
     public mutating func send(_ datagram: [UInt8], now: ContinuousClock.Instant) {
         counts.sent += 1
         // Drawn for each, so that what is lost on demand changes nothing for the others.

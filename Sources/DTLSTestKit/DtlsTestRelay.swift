@@ -5,12 +5,13 @@ import Dispatch
 /// between any clients and a server, be they this library's or foreign ones.
 ///
 /// Point clients at ``address``. Each of them has its own address at the server and its own two links, whose seeds
-/// follow from the relay's and from the order in which clients appear. Up to 1,024 clients are served; datagrams of
-/// others are lost.
+/// follow from the relay's and from the order in which clients appear. Up to 1,024 clients are served, as long as the
+/// system has descriptors; datagrams of others are lost.
 ///
-/// It ends with ``close()`` or when it is released.
+/// It runs on a Dispatch queue of its own, in real time, and ends with ``close()`` or when it is released. Everything
+/// may be called from any thread or task.
 public final class DtlsTestRelay: Sendable {
-    /// Where clients find the server.
+    /// Where clients find the server: `127.0.0.1` or `::1`, and a port that the system has picked.
     public let address: DtlsAddress
 
     private let core: Core
@@ -19,8 +20,8 @@ public final class DtlsTestRelay: Sendable {
     ///
     /// - Parameters:
     ///   - server: Where the server listens: an address that can be reached from loopback.
-    ///   - toServer: What happens to datagrams on their way to the server.
-    ///   - toClient: What happens to datagrams on their way to a client.
+    ///   - toServer: What happens to datagrams on their way to the server. Default: nothing.
+    ///   - toClient: What happens to datagrams on their way to a client. Default: nothing.
     ///   - seed: Decides, with the conditions, what becomes of each datagram.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range,
     ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system has no descriptor or no port left.
@@ -45,7 +46,8 @@ public final class DtlsTestRelay: Sendable {
 
     deinit { core.shutDown() }
 
-    /// Changes what happens to datagrams from now on, for clients known and new.
+    /// Changes what happens to datagrams from now on, for clients known and new. It does not wait until that is done:
+    /// what comes before it is may still meet the former conditions.
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range.
     public func setConditions(toServer: DtlsLinkConditions, toClient: DtlsLinkConditions) throws(DtlsError) {
@@ -54,7 +56,7 @@ public final class DtlsTestRelay: Sendable {
         core.queue.async { [core] in core.setConditions(toServer, toClient) }
     }
 
-    /// What became of the datagrams so far, of all clients together.
+    /// What became of the datagrams so far, of all clients together; after ``close()`` up to then.
     public func counts() async -> (toServer: DtlsLinkCounts, toClient: DtlsLinkCounts) {
         await withCheckedContinuation { continuation in
             core.queue.async { [core] in continuation.resume(returning: core.counts) }

@@ -6,13 +6,15 @@ public import DTLSCore
 /// four minutes costs the library some 2 KiB, or, where it lives in OpenSSL (``DtlsRecordLayer``), some 40 to
 /// 120 kB. What waits to be read, and the caller's task that waits for it, come on top.
 ///
-/// They hold for a server as a whole, however many loops it has.
+/// They hold for a server as a whole, however many loops it has. They are checked when a server is made, which throws
+/// ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range.
 public struct DtlsServerLimits: Sendable, Hashable {
     /// How many connections may be open: 1 or more. Default: 20,000. Handshakes under way have ``handshakes``.
     ///
     /// When they are all there, a newcomer whose handshake is finished takes the place of the connection that has been
-    /// silent longest, if that is stale (``staleAfter``). While none is, hellos are dropped and counted as
-    /// ``DtlsDropReason/connectionLimit``.
+    /// silent longest, if that is stale (``staleAfter``), and is closed itself if it is not. While none is stale,
+    /// hellos of new peers are dropped and counted as ``DtlsDropReason/connectionLimit``. Who is closed for want of
+    /// room gets close_notify, and has the reason ``DtlsCloseReason/evicted``.
     public var connections = 20_000
 
     /// How long a connection must have been silent in both directions to give way to another peer: 0 seconds to 100
@@ -33,12 +35,13 @@ public struct DtlsServerLimits: Sendable, Hashable {
     public var handshakes = 10_000
 
     /// How many of them may be with addresses of one prefix (/24 of IPv4, /64 of IPv6): 1 or more. Default: 5,000.
+    /// Hellos beyond are dropped and counted as ``DtlsDropReason/handshakeRate``.
     public var handshakesPerPrefix = 5_000
 
     /// How many handshakes may begin from one prefix; `nil`: any number. Default: 500 a second, 2,000 at once.
     ///
     /// Only hellos with a valid cookie count, so nobody with a forged address can use up the share of others;
-    /// neighbours in one network share it.
+    /// neighbours in one network share it. Hellos beyond are dropped and counted as ``DtlsDropReason/handshakeRate``.
     public var handshakeRatePerPrefix: DtlsRate? = DtlsRate(perSecond: 500, burst: 2_000)
 
     /// How many hellos without a valid cookie are answered for one prefix; `nil`: any number. Default: 1,000 a second,
@@ -46,10 +49,11 @@ public struct DtlsServerLimits: Sendable, Hashable {
     ///
     /// It bounds what a server can be made to send to somebody whose address is forged, in datagrams: in bytes the
     /// answer is never more than the hello. Whoever forges more hellos than that in the name of a network keeps its
-    /// newcomers waiting; `nil` avoids that.
+    /// newcomers waiting; `nil` avoids that. Hellos beyond are dropped and counted as ``DtlsDropReason/cookieRate``.
     public var cookieRatePerPrefix: DtlsRate? = DtlsRate(perSecond: 1_000, burst: 4_000)
 
-    /// How many connections wait to be taken from the server's sequence; one more is closed. 1 or more. Default: 4,096.
+    /// How many connections wait to be taken from the server's sequence; one more is closed, with
+    /// ``DtlsCloseReason/closedLocally``. 1 or more. Default: 4,096.
     public var waitingConnections = 4_096
 
     /// How many associations without a Connection ID are tried when a sealed record comes from an unknown address: 0 to
@@ -64,11 +68,11 @@ public struct DtlsServerLimits: Sendable, Hashable {
     /// (IPv4 /24, IPv6 /64) 250 times.
     public var movedPeerTrials = 0
 
-    /// How much of what a peer sent waits to be read, for each connection.
+    /// How much of what a peer sent waits to be read, for each connection. Default: 1,024 payloads, 1 MiB.
     public var queue = DtlsQueueLimits()
 
     /// How many hellos in fragments may be under way, and how large. Each of several loops has an equal share of the
-    /// number, and one at least.
+    /// number, and one at least. Default: 128 of up to 8,192 bytes, for 5 seconds.
     public var fragmentedHellos = DtlsHelloGate.Limits()
 
     /// Makes limits with the default values.
@@ -102,12 +106,12 @@ public struct DtlsServerLimits: Sendable, Hashable {
 
 /// A rate with room for bursts: a bucket that holds `burst` tokens and gets `perSecond` of them each second.
 public struct DtlsRate: Sendable, Hashable {
-    /// How many in each second, on average: above 0.
+    /// How many in each second, on average: above 0, and finite.
     public var perSecond: Double
-    /// How many at once: 1 or more.
+    /// How many at once: 1 or more, and finite.
     public var burst: Double
 
-    /// Makes a rate.
+    /// Makes a rate. A server throws ``DtlsError/Code-swift.struct/invalidConfiguration`` for one that is out of range.
     public init(perSecond: Double, burst: Double) {
         self.perSecond = perSecond
         self.burst = burst

@@ -33,8 +33,8 @@ public struct DtlsAddress: Sendable, Hashable, CustomStringConvertible {
     ///   - ipAddress: For example `"192.0.2.1"`, `"::1"` or, for a link-local address with its zone,
     ///     `"fe80::1%eth0"` or `"fe80::1%2"`. No brackets and no port.
     ///   - port: The UDP port.
-    /// - Throws: `DtlsError` with the code `.invalidConfiguration` when the text is not an IP address, or names an
-    ///   interface that this machine does not have.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when the text is not an IP address, names an
+    ///   interface that this machine does not have, or has a zone behind an address that is not link-local.
     public init(ipAddress: String, port: UInt16) throws(DtlsError) {
         guard let parsed = try Self.parse(ipAddress, port: port) else {
             throw DtlsError(
@@ -49,7 +49,8 @@ public struct DtlsAddress: Sendable, Hashable, CustomStringConvertible {
 
     /// The address as text, without the port: `"127.0.0.1"`, `"::1"`, `"fe80::1%2"`.
     ///
-    /// An IPv4-mapped IPv6 address is shown as plain IPv4.
+    /// An IPv4-mapped IPv6 address is shown as plain IPv4, and the zone of a link-local one as the number of its
+    /// interface (RFC 4007 §11).
     public var host: String {
         if isIPv4 {
             return "\(UInt8(truncatingIfNeeded: low >> 24)).\(UInt8(truncatingIfNeeded: low >> 16))"
@@ -72,6 +73,7 @@ public struct DtlsAddress: Sendable, Hashable, CustomStringConvertible {
     /// Host and port: `"127.0.0.1:5684"`, `"[::1]:5684"`, `"[fe80::1%2]:5684"`.
     public var description: String { isIPv4 ? "\(host):\(port)" : "[\(host)]:\(port)" }
 
+    /// Hashes address, zone and port.
     public func hash(into hasher: inout Hasher) {
         // Each datagram is looked up, so no more than there is.
         if isIPv4 {

@@ -6,7 +6,8 @@ import DTLSCore
 /// bring along the library sets only what it needs to know of datagrams, and takes it back when it gives the descriptor
 /// back: the address that they were sent to (`IP_PKTINFO`, `IPV6_RECVPKTINFO`) and, on Linux, which peer cannot be
 /// reached (`IP_RECVERR`, `IPV6_RECVERR`). There it has the kernel put together, too, what one peer sends in a row
-/// (`UDP_GRO`).
+/// (`UDP_GRO`). What stays set is, on Darwin, `SO_NOSIGPIPE`, and, on several sockets of one port on Linux, how the
+/// kernel chooses among them (`SO_ATTACH_REUSEPORT_CBPF`).
 public struct DtlsSocketOptions: Sendable {
     /// Sets `SO_REUSEADDR`. Default: false.
     ///
@@ -16,7 +17,8 @@ public struct DtlsSocketOptions: Sendable {
 
     /// Sets `SO_REUSEPORT`, so that several sockets of the same user share one port. Default: false.
     ///
-    /// On Linux the kernel spreads the peers over the sockets by a hash of the addresses.
+    /// On Linux the kernel spreads the peers over the sockets by a hash of the addresses, so that a second program
+    /// takes a part of them. A server of several loops sets it by itself.
     public var reusePort: Bool
 
     /// The kernel's receive buffer (`SO_RCVBUF`) in bytes, 1 or more; nil leaves the system's default.
@@ -39,7 +41,8 @@ public struct DtlsSocketOptions: Sendable {
     /// On Linux this is `SO_BINDTODEVICE`, by which the socket also receives from this interface alone, or, before
     /// Linux 5.7 and without privileges, `IP_UNICAST_IF` and `IPV6_UNICAST_IF`, which concern only what is sent. On
     /// Darwin it is `IP_BOUND_IF` or `IPV6_BOUND_IF`. An interface that the machine does not have, or a name that
-    /// cannot be one (1 to 15 bytes), throws `.invalidConfiguration` when the socket is bound.
+    /// cannot be one (1 to 15 bytes), throws ``DtlsError/Code-swift.struct/invalidConfiguration`` when the socket is
+    /// bound.
     public var interface: String?
 
     /// The differentiated-services code point (RFC 2474) of every datagram, 0...63; nil leaves the system's default
@@ -51,7 +54,9 @@ public struct DtlsSocketOptions: Sendable {
 
     /// Makes socket options; see the properties for units and ranges.
     ///
-    /// Values are checked when the socket is bound: one that is out of range throws `.invalidConfiguration` there.
+    /// Values are checked when the socket is bound: one that is out of range throws
+    /// ``DtlsError/Code-swift.struct/invalidConfiguration`` there, and one that the system does not take
+    /// ``DtlsError/Code-swift.struct/socketFailed``.
     public init(
         reuseAddress: Bool = false,
         reusePort: Bool = false,

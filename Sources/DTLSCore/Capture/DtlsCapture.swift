@@ -17,30 +17,36 @@ import DTLSPrimitives
 /// ```
 ///
 /// Whoever has the file can read what it holds. For finding faults, never for everyday use: writing takes time on the
-/// I/O path. One capture may serve several contexts; it may be called from any thread.
+/// I/O path. One capture may serve several contexts; it may be called from any thread. What cannot be written (a disk
+/// that is full) is lost without a word.
 public final class DtlsCapture: Sendable {
     private let sink: @Sendable ([UInt8]) -> Void
     // Keeps the blocks of several threads apart.
     private let order = Lock(())
 
-    /// Writes to a file, which is replaced if it is there, and made readable for its owner only.
+    /// Writes to a file, which is replaced if it is there, and made readable for its owner only. Each block is written
+    /// at once; the file is closed when nobody holds the capture any more.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` when it cannot be opened for writing.
+    /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` when it cannot be opened for writing, or is a symbolic
+    ///   link.
     public init(file path: String) throws(DtlsError) {
         let file = try AppendedFile(path, replacing: true)
         sink = { file.append($0) }
         sink(Pcapng.header())
     }
 
-    /// Hands the file's bytes to `body`, piece by piece and in order: the first call gets the header. It is called
-    /// while an association waits: it must be quick and must not call into a connection.
+    /// Hands the file's bytes to `body`, piece by piece and in order, one call at a time.
+    ///
+    /// - Parameter body: The first call, before this returns, gets the header. All others come on whatever thread has
+    ///   sent or received the datagram, while its association waits: it must be quick, and must not call into this
+    ///   capture, a connection or a server.
     public init(_ body: @escaping @Sendable ([UInt8]) -> Void) {
         sink = body
         body(Pcapng.header())
     }
 
-    /// Records a datagram. Clients and servers of the `DTLS` module do it themselves, and so do engines for what passes
-    /// through them.
+    /// Records a datagram, with the wall clock's time. Clients and servers of the `DTLS` module do it themselves, and
+    /// so do engines for what passes through them.
     ///
     /// - Parameters:
     ///   - datagram: The UDP payload.
@@ -64,9 +70,9 @@ public final class DtlsCapture: Sendable {
     }
 }
 
-/// An IP address and a port, as a capture shows them.
+/// An IP address and a port, as a capture shows them; see ``DtlsEngine/flow``.
 public struct DtlsEndpointName: Sendable, Hashable {
-    /// 4 bytes for IPv4, 16 for IPv6.
+    /// The address in network order: 4 bytes for IPv4, 16 for IPv6.
     public let address: [UInt8]
 
     /// The UDP port.

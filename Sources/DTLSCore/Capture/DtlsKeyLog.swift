@@ -12,21 +12,25 @@
 public struct DtlsKeyLog: Sendable {
     let write: @Sendable (String) -> Void
 
-    /// Calls `body` with each line, without a newline, on the thread that did the handshake and while its association
-    /// waits: it must be quick and must not call into the connection.
+    /// Calls `body` with each line, without a newline: one for each handshake of DTLS 1.2.
+    ///
+    /// - Parameter body: Called on the thread that did the handshake and while its association waits, of several
+    ///   associations at the same time: it must be quick and must not call into a connection.
     public init(_ body: @escaping @Sendable (String) -> Void) {
         write = body
     }
 
-    /// Appends to a file, which is made readable for its owner only.
+    /// Appends to a file, which is made if it is not there, and made readable for its owner only. What cannot be
+    /// written is lost without a word.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` when it cannot be opened for writing.
+    /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` when it cannot be opened for writing, or is a symbolic
+    ///   link.
     public init(file path: String) throws(DtlsError) {
         let file = try AppendedFile(path, replacing: false)
         write = { line in file.append(Array((line + "\n").utf8)) }
     }
 
-    /// Appends to the file that the environment variable `SSLKEYLOGFILE` names; `nil` when it is not set.
+    /// Appends to the file that the environment variable `SSLKEYLOGFILE` names; `nil` when it is not set, or empty.
     ///
     /// - Throws: As ``init(file:)`` does.
     public static func fromEnvironment() throws(DtlsError) -> DtlsKeyLog? {

@@ -1,9 +1,12 @@
-/// A group of the ephemeral key exchange (RFC 8422 §5.1.1).
+/// A group of the ephemeral key exchange (RFC 8422 §5.1.1). Groups are equal when their names are.
 public struct DtlsGroup: Sendable, Hashable, CustomStringConvertible {
     /// OpenSSL's name, such as `X25519` or `P-256` (`SSL_CTX_set1_groups_list(3)`).
     public let name: String
 
     /// Names a group that OpenSSL has and that has no constant here.
+    ///
+    /// The name is not checked here: contexts throw ``DtlsError/Code-swift.struct/invalidConfiguration`` for one that
+    /// the linked OpenSSL does not know.
     public init(openSSLName name: String) {
         self.name = name
     }
@@ -24,11 +27,16 @@ public struct DtlsGroup: Sendable, Hashable, CustomStringConvertible {
 }
 
 /// An algorithm with which a handshake is signed (RFC 5246 §7.4.1.4.1, RFC 8446 §4.2.3).
+///
+/// OpenSSL has several spellings for some of them. Algorithms are equal when their names are spelt the same.
 public struct DtlsSignatureAlgorithm: Sendable, Hashable, CustomStringConvertible {
-    /// OpenSSL's name, such as `ecdsa_secp256r1_sha256` (`SSL_CTX_set1_sigalgs_list(3)`).
+    /// OpenSSL's name, such as `ECDSA+SHA256` or `rsa_pss_rsae_sha256` (`SSL_CTX_set1_sigalgs_list(3)`).
     public let name: String
 
     /// Names an algorithm that OpenSSL has and that has no constant here.
+    ///
+    /// The name is not checked here: contexts throw ``DtlsError/Code-swift.struct/invalidConfiguration`` for one that
+    /// the linked OpenSSL does not know.
     public init(openSSLName name: String) {
         self.name = name
     }

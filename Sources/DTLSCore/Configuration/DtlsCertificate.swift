@@ -1,10 +1,12 @@
 import COpenSSL
 
-/// An X.509 certificate: its DER bytes and what they say.
+/// An X.509 certificate (RFC 5280): its DER bytes and what they say.
+///
+/// Reading one verifies nothing. What it says of names is the text of whoever made it: escape it before showing it.
 public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
     private let storage: Storage
 
-    /// Reads a certificate in DER.
+    /// Reads a certificate in DER (`d2i_X509(3)`).
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when the bytes are no certificate, or more than
     ///   one.
@@ -45,13 +47,15 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads every certificate of a PEM text, in its order. Text around them is skipped.
     ///
+    /// - Returns: One or more.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when there is none, or one is broken.
     public static func certificates(pem: String) throws(DtlsError) -> [DtlsCertificate] {
         try certificates(pemBytes: Array(pem.utf8), from: "the PEM text")
     }
 
-    /// Reads every certificate of a PEM file, in its order.
+    /// Reads every certificate of a PEM file of up to 16 MiB, in its order. It blocks while it reads.
     ///
+    /// - Returns: One or more.
     /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` or, as ``certificates(pem:)`` does,
     ///   ``DtlsError/Code-swift.struct/invalidCertificate``.
     public static func certificates(pemFile path: String) throws(DtlsError) -> [DtlsCertificate] {
@@ -101,44 +105,44 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
         return certificates
     }
 
-    /// The certificate in DER.
+    /// The certificate in DER, as it was read.
     public var der: [UInt8] { storage.der }
 
-    /// The certificate in PEM.
+    /// The certificate in PEM, without its text form; empty for want of memory.
     public var pem: String {
         guard let bio = try? OwnedBIO.memory(), PEM_write_bio_X509(bio.pointer, storage.pointer) == 1 else { return "" }
         return String(decoding: bio.contents, as: UTF8.self)
     }
 
-    /// Whom it certifies, as RFC 2253 writes it, such as `CN=localhost`. It is the peer's text: escape it before
-    /// showing it.
+    /// Whom it certifies, as RFC 2253 writes it, such as `CN=localhost`. Letters beyond ASCII stand in it as they are.
     public var subject: String { storage.subject }
 
     /// Who certified it, as RFC 2253 writes it.
     public var issuer: String { storage.issuer }
 
-    /// The serial number in hexadecimal.
+    /// The serial number in upper-case hexadecimal, without a prefix.
     public var serialNumber: String { storage.serialNumber }
 
-    /// The DNS names of the subjectAltName extension.
+    /// The DNS names of the subjectAltName extension (RFC 5280 §4.2.1.6), in its order.
     public var dnsNames: [String] { storage.dnsNames }
 
-    /// The IP addresses of the subjectAltName extension, as text.
+    /// The IP addresses of the subjectAltName extension, as text: `192.0.2.1`, `2001:db8::1`.
     public var ipAddresses: [String] { storage.ipAddresses }
 
     /// The URIs of the subjectAltName extension.
     public var uris: [String] { storage.uris }
 
-    /// From when it is valid, in seconds since 1970.
+    /// From when it is valid, in seconds since 1970, UTC.
     public var notBefore: Int64 { storage.notBefore }
 
-    /// Until when it is valid, in seconds since 1970.
+    /// Until when it is valid, in seconds since 1970, UTC.
     public var notAfter: Int64 { storage.notAfter }
 
-    /// The SHA-256 hash of the DER bytes.
+    /// The SHA-256 hash of the DER bytes, as in ``DtlsPin/certificate(_:)``.
     public var sha256Fingerprint: DtlsFingerprint { storage.fingerprint }
 
-    /// The SHA-256 hash of the public key with its algorithm (SubjectPublicKeyInfo, RFC 7469 §2.4).
+    /// The SHA-256 hash of the public key with its algorithm (SubjectPublicKeyInfo, RFC 7469 §2.4), as in
+    /// ``DtlsPin/publicKey(_:)``.
     public var publicKeyFingerprint: DtlsFingerprint { storage.publicKeyFingerprint }
 
     /// The subject, with control characters replaced.
@@ -149,6 +153,7 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
         left.storage.der == right.storage.der
     }
 
+    /// Hashes the fingerprint of the DER bytes.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(storage.fingerprint)
     }

@@ -6,7 +6,8 @@ public struct DtlsCipherSuite: Sendable, Hashable, CustomStringConvertible {
     /// The number in the IANA registry "TLS Cipher Suites", such as 0xC0A8.
     public let id: UInt16
 
-    /// The name in the IANA registry, such as `TLS_PSK_WITH_AES_128_CCM_8`.
+    /// The name in the IANA registry, such as `TLS_PSK_WITH_AES_128_CCM_8`; `unknown` for a suite that OpenSSL cannot
+    /// name.
     public let name: String
 
     /// OpenSSL's name, such as `PSK-AES128-CCM8`, which ``DtlsCipherSuites/openSSL(_:)`` understands.
@@ -28,6 +29,7 @@ public struct DtlsCipherSuite: Sendable, Hashable, CustomStringConvertible {
         left.id == right.id
     }
 
+    /// Hashes the number.
     public func hash(into hasher: inout Hasher) {
         hasher.combine(id)
     }

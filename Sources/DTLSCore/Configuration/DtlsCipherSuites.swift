@@ -1,4 +1,4 @@
-/// Which cipher suites a context offers or accepts, in order of preference.
+/// Which cipher suites of DTLS 1.2 a context offers or accepts, in order of preference.
 public struct DtlsCipherSuites: Sendable, Hashable {
     enum Choice: Hashable, Sendable {
         case automatic
@@ -16,12 +16,14 @@ public struct DtlsCipherSuites: Sendable, Hashable {
     ///
     /// CCM8 suites are usable at every security level when they are listed, without lowering the level for anything
     /// else. Making a context throws ``DtlsError/Code-swift.struct/invalidConfiguration`` when OpenSSL has none of
-    /// them.
+    /// them, or none is left for the context's credentials.
     public static func suites(_ suites: [DtlsCipherSuite]) -> DtlsCipherSuites {
         DtlsCipherSuites(choice: .suites(suites))
     }
 
-    /// A list in OpenSSL's own notation (`openssl-ciphers(1)`), such as `ECDHE+AESGCM:PSK-AES128-CCM8`.
+    /// A list in OpenSSL's own notation (`openssl-ciphers(1)`), such as `ECDHE+AESGCM:PSK-AES128-CCM8`, taken as it is:
+    /// whatever the context's credentials are, and with `@SECLEVEL`, which overrules
+    /// ``DtlsConfiguration/securityLevel``.
     ///
     /// CCM8 suites are usable at every security level when they are named here. CBC suites are used only when they are
     /// named here; encrypt-then-MAC is off, because a forged record would end an association that uses it in OpenSSL.

@@ -1,12 +1,14 @@
 // Starting points. Each is an ordinary configuration, to be changed further.
 
 extension DtlsConfiguration {
-    /// The defaults: DTLS 1.2, AEAD suites only, forward secrecy wherever certificates are used.
+    /// The defaults, as ``DtlsConfiguration/init()``: DTLS 1.2, AEAD suites only, forward secrecy wherever certificates
+    /// are used.
     public static var modern: DtlsConfiguration { DtlsConfiguration() }
 
-    /// What browsers and media servers speak (RFC 8827 §6.5): ECDSA first, X25519 and P-256, all SRTP profiles of RFC
-    /// 7714 and RFC 5764, an MTU of 1,200 bytes, and retransmissions that start after 100 milliseconds, as an ICE agent
-    /// has found a path already. Peers are known by fingerprint: see ``DtlsTrust/pins(_:)``.
+    /// What browsers and media servers speak (RFC 8827 §6.5): AES-GCM and ChaCha20-Poly1305 with certificates, ECDSA
+    /// before RSA; X25519, P-256 and P-384; the SRTP profiles with AES of RFC 7714 and RFC 5764; 15 seconds for a
+    /// handshake; and retransmissions that start after 100 milliseconds, as an ICE agent has found a path already.
+    /// Peers are known by fingerprint, which is for the caller to set: see ``DtlsTrust/pins(_:)``.
     public static var webRTC: DtlsConfiguration {
         var configuration = DtlsConfiguration()
         configuration.cipherSuites = .suites([
@@ -21,8 +23,9 @@ extension DtlsConfiguration {
     }
 
     /// What CoAP and LwM2M devices speak (RFC 7252 §9.1.3, RFC 7925): the CCM8 suites that they must have, with
-    /// pre-shared keys and with ECDSA certificates, beside AES-GCM and CCM for those that have more; P-256; small
-    /// datagrams; patience with slow links and processors.
+    /// pre-shared keys and with ECDSA certificates, beside AES-GCM, CCM and ChaCha20-Poly1305 for those that have more;
+    /// P-256, and X25519 behind it; an MTU of 1,024 bytes; 60 seconds for a handshake, and waits of 2 to 16 seconds for
+    /// lost flights, for slow links and processors.
     ///
     /// Only the CCM8 suites themselves are allowed below the security level; nothing else is lowered.
     public static var iotConstrained: DtlsConfiguration {
@@ -42,8 +45,8 @@ extension DtlsConfiguration {
         return configuration
     }
 
-    /// Whatever a reasonable peer of the last decade has: the AEAD suites of ``modern`` and CCM8, and peers without the
-    /// extended master secret (RFC 7627). No CBC and no RSA key exchange even so.
+    /// Whatever a reasonable peer of the last decade has: the AEAD suites of ``modern`` and CCM8. Peers without the
+    /// extended master secret (RFC 7627) are let in. No CBC and no RSA key exchange even so.
     public static var compatible: DtlsConfiguration {
         var configuration = DtlsConfiguration()
         configuration.cipherSuites = .suites(

@@ -6,31 +6,37 @@ import COpenSSL
 /// required, no renegotiation, no compression. Whatever weakens them is named for what it does.
 ///
 /// A configuration is a plain value. It is checked when a context is made from it, which throws
-/// ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range.
+/// ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, and
+/// ``DtlsError/Code-swift.struct/unsupported`` for what the linked OpenSSL does not have.
 public struct DtlsConfiguration: Sendable {
-    /// The oldest version to accept. Default: DTLS 1.2.
+    /// The oldest version to accept, not above ``maximumVersion``. Default: DTLS 1.2.
     public var minimumVersion: DtlsVersion = .v1_2
 
     /// The newest version to offer. Default: DTLS 1.2.
+    ///
+    /// Where it is DTLS 1.3, all associations stay with OpenSSL (``DtlsRecordLayer/openSSL``), whichever version they
+    /// settle on.
     public var maximumVersion: DtlsVersion = .v1_2
 
     /// The cipher suites to offer or accept, in order of preference (a server's order wins).
     /// Default: ``DtlsCipherSuites/automatic``.
     public var cipherSuites: DtlsCipherSuites = .automatic
 
-    /// The groups for ephemeral key exchange, in order of preference. `nil`, the default, leaves them to OpenSSL.
+    /// The groups for ephemeral key exchange, in order of preference: one or more that the linked OpenSSL knows. `nil`,
+    /// the default, leaves them to OpenSSL.
     public var groups: [DtlsGroup]?
 
-    /// The signature algorithms to accept and to use, in order of preference. `nil`, the default, leaves them to
-    /// OpenSSL.
+    /// The signature algorithms to accept and to use, in order of preference: one or more that the linked OpenSSL
+    /// knows. `nil`, the default, leaves them to OpenSSL.
     public var signatureAlgorithms: [DtlsSignatureAlgorithm]?
 
     /// The application protocols to offer or accept, in order of preference (ALPN, RFC 7301); each of 1 to 255 bytes in
-    /// UTF-8. A server that has some refuses clients that offer others only
+    /// UTF-8. A server that has some chooses by its own order, refuses clients that offer others only
     /// (``DtlsError/Code-swift.struct/noApplicationProtocol``), and lets clients in that offer none. Default: none.
     public var applicationProtocols: [String] = []
 
-    /// The SRTP profiles to offer or accept, in order of preference (RFC 5764). Default: none.
+    /// The SRTP profiles to offer or accept, in order of preference (RFC 5764, `SSL_CTX_set_tlsext_use_srtp(3)`).
+    /// Default: none.
     public var srtpProfiles: [DtlsSRTPProfile] = []
 
     /// OpenSSL's security level, 0 to 5 (`SSL_CTX_set_security_level(3)`). `nil`, the default, is level 2: at least 112
@@ -42,20 +48,23 @@ public struct DtlsConfiguration: Sendable {
     /// ``DtlsTrust/pins(_:)`` of its public key, or by the application. Default: they may not.
     public var rawPublicKeys = DtlsRawPublicKeyPolicy.refused
 
-    /// The own certificate chain and private key, with which this side proves who it is. Default: none.
+    /// The own certificate chain and private key, with which this side proves who it is: a client when the server asks
+    /// for a certificate. Default: none.
     public var identity: DtlsIdentity?
 
-    /// The roots against which the peer's certificates are verified. `nil`, the default, stands for
-    /// ``DtlsTrust/system``.
+    /// The roots, or pins, against which the peer's certificates are verified. `nil`, the default, stands for
+    /// ``DtlsTrust/system``. A server that asks for certificates names these roots, but not the system's, to its
+    /// clients.
     ///
     /// For a client that has a pre-shared key, setting it says that certificates are welcome too.
     public var trust: DtlsTrust?
 
     /// Whether a client asks for an OCSP response about the server's certificate, and whether it must be there.
-    /// Default: it does not ask.
+    /// Default: it does not ask. Servers staple what ``DtlsIdentity/ocspResponse`` has, whatever this says.
     public var stapledStatus = DtlsStapledStatusPolicy.ignored
 
-    /// Whether a peer without the extended master secret extension (RFC 7627) is refused. Default: `true`.
+    /// Whether a peer without the extended master secret extension (RFC 7627) is refused, with
+    /// ``DtlsError/Code-swift.struct/handshakeFailed``. Default: `true`.
     public var requiresExtendedMasterSecret = true
 
     /// The largest UDP payload to send, in bytes: 256 to 65,507. Default: 1,200, which passes nearly every path.
@@ -68,7 +77,7 @@ public struct DtlsConfiguration: Sendable {
     /// seconds.
     public var handshakeTimeout: Duration = .seconds(30)
 
-    /// When lost flights are sent again.
+    /// When lost flights are sent again. Default: as ``DtlsRetransmissionPolicy`` says.
     public var retransmission = DtlsRetransmissionPolicy()
 
     /// Who seals and opens records once the handshake is finished. Default: ``DtlsRecordLayer/detached``.
@@ -83,10 +92,10 @@ public struct DtlsConfiguration: Sendable {
     /// Default: 64. (OpenSSL's record layer has 64 whatever this says.)
     public var replayWindow = 64
 
-    /// Where the secrets of every connection are written, for Wireshark and the like. Default: nowhere.
+    /// Where the secrets of every connection are written, for Wireshark and the like. `nil`, the default: nowhere.
     public var keyLog: DtlsKeyLog?
 
-    /// Where every datagram is written, with the secrets that decrypt it. Default: nowhere.
+    /// Where every datagram is written, with the secrets that decrypt it. `nil`, the default: nowhere.
     public var capture: DtlsCapture?
 
     /// Makes a configuration with the defaults.
@@ -94,7 +103,8 @@ public struct DtlsConfiguration: Sendable {
 }
 
 extension DtlsConfiguration {
-    /// Throws ``DtlsError/Code-swift.struct/invalidConfiguration`` where a value is out of its range.
+    /// Throws ``DtlsError/Code-swift.struct/invalidConfiguration`` where a value is out of its range, and
+    /// ``DtlsError/Code-swift.struct/unsupported`` for what the linked OpenSSL does not have.
     func validate() throws(DtlsError) {
         func require(_ condition: Bool, _ message: String) throws(DtlsError) {
             if !condition { throw DtlsError(.invalidConfiguration, phase: .configuration, message) }

@@ -5,8 +5,8 @@
 /// network, goes on where it was. Each side tells the other one in its hello which ID to put into records for it; an
 /// empty one says "none for me, but I can write yours".
 ///
-/// They need ``DtlsRecordLayer/detached`` and an AEAD suite of DTLS 1.2. Where one of these is not so, none are
-/// offered.
+/// They need ``DtlsRecordLayer/detached`` and AEAD suites of DTLS 1.2. A client whose cipher list has others as well
+/// offers none; a server agrees to none with such a suite; and where DTLS 1.3 is allowed there are none either.
 public struct DtlsConnectionIDs: Sendable {
     enum Kind: Sendable {
         case automatic
@@ -45,8 +45,9 @@ public struct DtlsConnectionIDs: Sendable {
     /// In the first one a server with several loops (`DtlsServer.bind`) sees which of them is meant, so that anybody
     /// can see that; with four loops, two bits less of an ID are random.
     ///
-    /// - Parameter length: 1 to 32 bytes. The shorter, the more likely that a stranger guesses one that is in use,
-    ///   which costs the server an attempt to open a record, and nothing else.
+    /// - Parameter length: 1 to 32 bytes; contexts throw ``DtlsError/Code-swift.struct/invalidConfiguration`` for
+    ///   another. The shorter, the more likely that a stranger guesses one that is in use, which costs the server an
+    ///   attempt to open a record, and nothing else.
     public static func random(length: Int) -> DtlsConnectionIDs {
         DtlsConnectionIDs(kind: .random(length: length))
     }
@@ -56,11 +57,14 @@ public struct DtlsConnectionIDs: Sendable {
     /// one hands its datagrams to the other.)
     ///
     /// - Parameters:
-    ///   - length: 1 to 32 bytes, all of the same length, because no record says how long its ID is.
-    ///   - generate: Called for each handshake in which the peer may know Connection IDs, on the thread that begins it;
-    ///     it must be quick. Another length than `length` ends the handshake with
-    ///     ``DtlsError/Code-swift.struct/invalidConfiguration``. A server asks again, up to eight times, when an ID is
-    ///     in use.
+    ///   - length: 1 to 32 bytes, all of the same length, because no record says how long its ID is. Contexts throw
+    ///     ``DtlsError/Code-swift.struct/invalidConfiguration`` for another.
+    ///   - generate: Called for each handshake in which the peer may know Connection IDs, when its engine is made: on
+    ///     the thread that does, which is a loop of the server's, or one of the client's where it connects anew. It
+    ///     must be quick, and must not call into a client, a server or a connection. For an ID of another length than
+    ///     `length` making the engine, and so a client's connect, throws
+    ///     ``DtlsError/Code-swift.struct/invalidConfiguration``; a server drops the hello and logs an error. When an ID
+    ///     is in use a server asks again, up to eight times in all, and a client's connect throws the same.
     public static func generated(length: Int, by generate: @escaping @Sendable () -> [UInt8]) -> DtlsConnectionIDs {
         DtlsConnectionIDs(kind: .generated(length: length, generate))
     }
@@ -145,10 +149,10 @@ package struct ConnectionIDResidue: Sendable {
 
 /// The Connection IDs that a handshake has settled (RFC 9146 §3).
 public struct DtlsNegotiatedConnectionIDs: Sendable, Hashable {
-    /// What stands in the peer's records; empty when nothing does.
+    /// What stands in the peer's records, 1 to 32 bytes; empty when nothing does.
     public let own: [UInt8]
 
-    /// What stands in the records to the peer; empty when nothing does.
+    /// What stands in the records to the peer, 1 to 255 bytes; empty when nothing does.
     public let peer: [UInt8]
 }
 

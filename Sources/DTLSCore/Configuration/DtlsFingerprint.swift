@@ -1,6 +1,6 @@
 import COpenSSL
 
-/// The SHA-256 hash of a certificate (RFC 8122 §5).
+/// The SHA-256 hash of a certificate (RFC 8122 §5) or of a public key (RFC 7469 §2.4).
 public struct DtlsFingerprint: Sendable, Hashable, CustomStringConvertible {
     /// The 32 bytes.
     public let bytes: [UInt8]
@@ -25,7 +25,7 @@ public struct DtlsFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads the notation of ``description``; case and colons do not matter.
     ///
-    /// `nil` unless it has 64 hexadecimal digits.
+    /// `nil` unless it has 64 hexadecimal digits, and nothing else but colons.
     public init?(_ text: String) {
         let digits = text.utf8.filter { $0 != UInt8(ascii: ":") }
         guard digits.count == 64 else { return nil }

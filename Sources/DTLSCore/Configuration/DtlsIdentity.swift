@@ -2,10 +2,11 @@ import COpenSSL
 
 /// A certificate chain and the private key of its first certificate: what a side proves its identity with.
 public struct DtlsIdentity: Sendable {
-    /// The chain, the own certificate first, then those that lead towards the root. The root itself may be left out.
+    /// The chain, the own certificate first, then those that lead towards the root; it is sent as it stands here. The
+    /// root itself may be left out. Empty for a raw public key.
     public let certificateChain: [DtlsCertificate]
 
-    /// The private key of the first certificate.
+    /// The private key of the first certificate, or of the raw public key.
     public let privateKey: DtlsPrivateKey
 
     /// An OCSP response about the first certificate (RFC 6960, DER), which a server staples for clients that ask (RFC
@@ -14,7 +15,7 @@ public struct DtlsIdentity: Sendable {
     /// none.
     public var ocspResponse: [UInt8]?
 
-    /// Joins a chain and its key.
+    /// Joins a chain and its key (`X509_check_private_key(3)`). The rest of the chain is not looked at.
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` for an empty chain,
     ///   ``DtlsError/Code-swift.struct/privateKeyMismatch`` when the key is not that of the first certificate.
@@ -45,8 +46,12 @@ public struct DtlsIdentity: Sendable {
         self.privateKey = privateKey
     }
 
-    /// Reads a chain and its key from PEM files.
+    /// Reads a chain and its key from PEM files. It blocks while it reads.
     ///
+    /// - Parameters:
+    ///   - certificateFile: The path of the chain, the own certificate first.
+    ///   - privateKeyFile: The path of the key, which may be the same file.
+    ///   - passphrase: Of the key, if it is encrypted. Default: none.
     /// - Throws: What ``DtlsCertificate/certificates(pemFile:)``, ``DtlsPrivateKey/init(pemFile:passphrase:)`` and
     ///   ``init(certificateChain:privateKey:)`` throw.
     public init(
@@ -67,10 +72,11 @@ public struct DtlsIdentity: Sendable {
     /// - Parameters:
     ///   - commonName: The subject's common name: 1 to 64 characters.
     ///   - names: DNS names and IP address literals for the subjectAltName extension.
-    ///   - validity: For how long from now it is valid. It starts an hour ago, for peers whose clock is late. Default:
-    ///     30 days.
+    ///   - validity: For how many whole seconds from now it is valid, up to the end of the year 9999. It starts an hour
+    ///     ago, for peers whose clock is late. Default: 30 days.
     ///   - key: The kind of key. Default: P-256.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a name that cannot stand in a certificate.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a name that cannot stand in a certificate or
+    ///   an RSA modulus out of its range, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL fails.
     public static func selfSigned(
         commonName: String,
         names: [String] = [],
@@ -105,6 +111,8 @@ public struct DtlsKeyKind: Sendable, Hashable {
     /// Ed25519. OpenSSL uses such certificates in DTLS from version 4.1 on.
     public static let ed25519 = DtlsKeyKind(kind: .ed25519)
 
-    /// RSA with a modulus of 2,048 to 8,192 bits.
+    /// RSA with a modulus of 2,048 to 8,192 bits, which is checked when the key is made.
+    ///
+    /// - Parameter bits: The length of the modulus. Default: 2,048.
     public static func rsa(bits: Int = 2_048) -> DtlsKeyKind { DtlsKeyKind(kind: .rsa(bits)) }
 }

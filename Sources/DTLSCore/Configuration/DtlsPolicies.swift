@@ -7,6 +7,8 @@ public enum DtlsRole: Sendable, Hashable {
 }
 
 /// What a client demands of a server's certificate.
+///
+/// Where ``DtlsTrust`` has pins, they stand in place of chain and name in all cases but the last.
 public enum DtlsServerVerification: Sendable, Hashable {
     /// The chain must lead to a trusted root and the certificate must carry the server's name or IP address. The
     /// default.
@@ -17,7 +19,8 @@ public enum DtlsServerVerification: Sendable, Hashable {
     case insecureIgnoreServerName
 
     /// The application decides: it is shown the chain and OpenSSL's verdict over it, and nothing is exposed before it
-    /// has answered. A context without a way to ask it refuses this.
+    /// has answered. A `DtlsClientContext` without `acceptsCertificates` refuses this; engines raise
+    /// ``DtlsEvent/certificatesPresented(_:)``.
     case byApplication
 
     /// Any certificate will do: whoever stands between client and server can read and change everything. Only for
@@ -30,12 +33,12 @@ public enum DtlsClientCertificatePolicy: Sendable, Hashable {
     /// No certificate is asked for. The default.
     case none
 
-    /// A certificate is asked for and, if one comes, must lead to a trusted root. A client without one is served as
-    /// well.
+    /// A certificate is asked for and, if one comes, must lead to a trusted root or match a pin. A client without one
+    /// is served as well.
     case requested
 
-    /// A certificate that leads to a trusted root is required (mutual authentication). Where pre-shared keys are
-    /// accepted as well, a client that proves to have one needs no certificate.
+    /// A certificate that leads to a trusted root or matches a pin is required (mutual authentication). Where
+    /// pre-shared keys are accepted as well, a client that proves to have one needs no certificate.
     case required
 }
 
@@ -56,7 +59,8 @@ public enum DtlsStapledStatusPolicy: Sendable, Hashable {
     /// It is not asked for. The default.
     case ignored
 
-    /// It is asked for; one that says "revoked", or is not valid, ends the handshake. A server without one is accepted.
+    /// It is asked for; one that says "revoked", or is not valid, ends the handshake with
+    /// ``DtlsError/Code-swift.struct/certificateRejected``. A server without one is accepted.
     case checked
 
     /// It is asked for, and must be there and say "good".

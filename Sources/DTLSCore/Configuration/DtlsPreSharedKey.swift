@@ -1,8 +1,8 @@
 /// A pre-shared key and the identity under which the peer knows it (RFC 4279).
 ///
 /// When the two sides' keys differ, the handshake fails with ``DtlsError/Code-swift.struct/authenticationFailed`` only
-/// after about three seconds: a server does not take one record that does not open, which may be forged, for a wrong
-/// key.
+/// after three waits of the server's, about three seconds with the default ``DtlsRetransmissionPolicy``: a server does
+/// not take one record that does not open, which may be forged, for a wrong key.
 public struct DtlsPreSharedKey: Sendable {
     /// The longest identity that OpenSSL handles, in bytes.
     public static let maximumIdentityLength = 256
@@ -35,7 +35,8 @@ public struct DtlsPreSharedKey: Sendable {
         self.key = key
     }
 
-    /// Makes a pre-shared key from an identity's UTF-8 bytes and the bytes of the key.
+    /// Makes a pre-shared key from an identity's UTF-8 bytes and the bytes of the key. What the caller holds of them is
+    /// the caller's to wipe.
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/invalidPreSharedKey``, as ``init(identity:key:)-(_,DtlsSecretBytes)``
     ///   does.

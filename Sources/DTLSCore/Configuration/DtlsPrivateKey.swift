@@ -4,16 +4,23 @@ import COpenSSL
 public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
     private let storage: Storage
 
-    /// Reads the first private key of a PEM text: PKCS#8, encrypted PKCS#8, or the older kinds of one algorithm.
+    /// Reads the first private key of a PEM text: PKCS#8, encrypted PKCS#8, or the older kinds of one algorithm
+    /// (`PEM_read_bio_PrivateKey(3)`). It never asks on the terminal.
     ///
+    /// - Parameters:
+    ///   - pem: The text.
+    ///   - passphrase: What it is encrypted with, up to 1,024 bytes. Default: none.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when there is none, or when its passphrase is
     ///   missing or wrong.
     public init(pem: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
         try self.init(pemBytes: Array(pem.utf8), from: "the PEM text", passphrase: passphrase)
     }
 
-    /// Reads the first private key of a PEM file.
+    /// Reads the first private key of a PEM file of up to 16 MiB. It blocks while it reads.
     ///
+    /// - Parameters:
+    ///   - path: The file.
+    ///   - passphrase: As in ``init(pem:passphrase:)``.
     /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` or, as ``init(pem:passphrase:)`` does,
     ///   ``DtlsError/Code-swift.struct/invalidPrivateKey``.
     public init(pemFile path: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
@@ -21,8 +28,11 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
     }
 
     /// Reads a private key in DER: PKCS#8, encrypted PKCS#8 when there is a passphrase, or the older kinds of one
-    /// algorithm.
+    /// algorithm (`d2i_PrivateKey_bio(3)`, `d2i_PKCS8PrivateKey_bio(3)`).
     ///
+    /// - Parameters:
+    ///   - der: The bytes.
+    ///   - passphrase: As in ``init(pem:passphrase:)``.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` as ``init(pem:passphrase:)`` does.
     public init(der: [UInt8], passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
         self = try Self.read(der, from: "the DER bytes", passphrase: passphrase) { bio, userdata in
@@ -36,10 +46,14 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
 
     /// Loads a private key by URI through OpenSSL's store loaders (`OSSL_STORE_open(3)`): `file:/etc/key.pem`, and
     /// `pkcs11:…`, `handle:…` and the like where a provider for them is there, so that the key never leaves its
-    /// hardware.
+    /// hardware. It blocks while the loader does.
     ///
+    /// - Parameters:
+    ///   - uri: Where the key is. The first private key that is found there is taken.
+    ///   - passphrase: Passphrase or PIN. It is never asked for on the terminal. Default: none.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when nothing is found there or the passphrase (PIN)
-    ///   is missing or wrong, ``DtlsError/Code-swift.struct/unsupported`` when no provider knows this kind of URI.
+    ///   is missing or wrong, ``DtlsError/Code-swift.struct/unsupported`` when no provider knows this kind of URI,
+    ///   ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
     public init(uri: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
         self.init(try PrivateKeyStore.load(uri, passphrase: passphrase))
     }
@@ -99,7 +113,7 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
     /// The key as PKCS#8 in PEM, not encrypted.
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/unsupported`` when the key does not leave its provider (a hardware
-    ///   token).
+    ///   token), ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
     public func pem() throws(DtlsError) -> DtlsSecretBytes {
         OpenSSLErrorQueue.clear()
         // A secure-memory BIO wipes what it held.
@@ -116,7 +130,7 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
         DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: storage.pointer))
     }
 
-    /// The algorithm and size, never the key.
+    /// The algorithm and size, such as `<EC private key, 256 bits>`, never the key.
     public var description: String {
         let name = EVP_PKEY_get0_type_name(storage.pointer).map { String(cString: $0) } ?? "unknown"
         return "<\(name) private key, \(EVP_PKEY_get_bits(storage.pointer)) bits>"

@@ -1,18 +1,22 @@
 import COpenSSL
 
-/// A certificate revocation list (RFC 5280 §5).
+/// A certificate revocation list (RFC 5280 §5), for ``DtlsTrust/revocationLists``.
+///
+/// Reading one verifies nothing; its signature and dates are looked at when a chain is verified.
 public struct DtlsRevocationList: Sendable {
     private let storage: Storage
 
-    /// Reads every list of a PEM text.
+    /// Reads every list of a PEM text, in its order, up to the first that cannot be read.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when there is none.
+    /// - Returns: One or more.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when there is none, or the first cannot be read.
     public static func lists(pem: String) throws(DtlsError) -> [DtlsRevocationList] {
         try lists(Array(pem.utf8), from: "the PEM text")
     }
 
-    /// Reads every list of a PEM file.
+    /// Reads every list of a PEM file of up to 16 MiB, as ``lists(pem:)`` does. It blocks while it reads.
     ///
+    /// - Returns: One or more.
     /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` or, as ``lists(pem:)`` does,
     ///   ``DtlsError/Code-swift.struct/invalidCertificate``.
     public static func lists(pemFile path: String) throws(DtlsError) -> [DtlsRevocationList] {

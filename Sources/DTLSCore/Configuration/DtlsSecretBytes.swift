@@ -10,14 +10,14 @@ public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, Cust
     // Never changed once it is made; see there.
     private nonisolated(unsafe) let storage: Storage
 
-    /// Copies `bytes`. What the caller holds of them is the caller's to wipe.
+    /// Copies `bytes`, any number of them. What the caller holds of them is the caller's to wipe.
     public init(_ bytes: some Collection<UInt8>) {
         storage = Storage.make(count: bytes.count) { buffer in
             for (index, byte) in bytes.enumerated() where index < buffer.count { buffer[index] = byte }
         }
     }
 
-    /// Copies the UTF-8 bytes of `text`.
+    /// Copies the UTF-8 bytes of `text`, which cannot be wiped itself.
     public init(utf8 text: String) {
         self.init(Array(text.utf8))
     }
@@ -30,7 +30,7 @@ public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, Cust
     public var count: Int { storage.header }
 
     /// Calls `body` with the bytes, which are valid only until it returns. Copies made of them are the caller's to
-    /// wipe.
+    /// wipe. Throws what `body` throws.
     public func withUnsafeBytes<Result, Failure: Error>(
         _ body: (UnsafeRawBufferPointer) throws(Failure) -> Result
     ) throws(Failure) -> Result {

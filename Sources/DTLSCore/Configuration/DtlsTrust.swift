@@ -8,19 +8,25 @@ public struct DtlsTrust: Sendable {
     /// The roots given by the caller. A self-signed leaf may stand here too, and is then trusted itself.
     public let certificates: [DtlsCertificate]
 
-    /// The pins. Where there are any, they alone decide: no chain, no name, no date.
+    /// The pins. Where there are any, they alone decide: no chain, no name, no date, no revocation list. A peer needs
+    /// to match one of them.
     public let pins: [DtlsPin]
 
     /// Lists of certificates that were revoked before they expired (RFC 5280 §5). Where there are any, every
-    /// certificate of a chain must have a valid list of its issuer, and not be on it.
+    /// certificate of a chain, the root included, must have a valid list of its issuer, and not be on it
+    /// (`X509_V_FLAG_CRL_CHECK_ALL`). Default: none.
     public var revocationLists: [DtlsRevocationList] = []
 
-    /// The roots of the operating system.
+    /// The roots of the operating system, as OpenSSL finds them.
     public static let system = DtlsTrust(includesSystemRoots: true, certificates: [], pins: [])
 
     /// The given roots, and those of the operating system only if `andSystem` is set.
     ///
     /// An empty list without the system's roots trusts nobody.
+    ///
+    /// - Parameters:
+    ///   - roots: Anchors, which need not be roots themselves (`X509_V_FLAG_PARTIAL_CHAIN`).
+    ///   - andSystem: Whether the system's roots count as well. Default: they do not.
     public static func certificates(_ roots: [DtlsCertificate], andSystem: Bool = false) -> DtlsTrust {
         DtlsTrust(includesSystemRoots: andSystem, certificates: roots, pins: [])
     }

@@ -24,6 +24,7 @@ public struct DtlsVersion: Sendable, Hashable, Comparable, CustomStringConvertib
         self.wireValue = wireValue
     }
 
+    /// Whether `left` was published before `right`.
     public static func < (left: DtlsVersion, right: DtlsVersion) -> Bool {
         // DTLS counts its versions down from 0xFEFF.
         left.wireValue > right.wireValue

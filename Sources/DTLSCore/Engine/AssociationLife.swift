@@ -35,7 +35,8 @@ protocol AssociationLife: AnyObject {
 /// The addresses that a capture shows.
 typealias Flow = (own: DtlsEndpointName, peer: DtlsEndpointName)
 
-/// What a datagram has turned out to be, for those who have to know whether its source may be believed.
+/// What a datagram has turned out to be, for those who have to know whether its source may be believed. Receipts
+/// compare in the order of what they show.
 public enum DtlsReceipt: Int, Sendable, Comparable {
     /// Nothing in it was authentic, or it cannot be told.
     case unknown
@@ -45,6 +46,7 @@ public enum DtlsReceipt: Int, Sendable, Comparable {
     /// anybody can tell (RFC 9146 §6). Only ``DtlsRecordLayer/detached`` tells this.
     case newest
 
+    /// Whether `left` shows less than `right`.
     public static func < (left: DtlsReceipt, right: DtlsReceipt) -> Bool { left.rawValue < right.rawValue }
 }
 

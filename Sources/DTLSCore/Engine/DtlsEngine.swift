@@ -3,8 +3,8 @@ package import DTLSPrimitives
 /// One DTLS association without any input or output: datagrams and the time go in; datagrams, events and the next
 /// deadline come out.
 ///
-/// The inputs are ``start(now:)``, ``receive(_:now:)``, ``send(_:)``, ``handleTimeout(now:)``, the answers to
-/// ``DtlsEvent/preSharedKeyRequested(_:)``, and ``close()``. After each of them:
+/// The inputs are ``start(now:)``, ``receive(_:now:)``, ``send(_:)``, ``handleTimeout(now:)``, the answers to the
+/// questions among its events, ``challengePath(again:)`` and ``close()``. After each of them, whether it throws or not:
 ///
 /// 1. call ``drainOutbound(_:)`` and send what it hands out, each piece as one datagram;
 /// 2. call ``nextEvent()`` until it returns `nil` (and ``drainApplicationData(_:)`` at ``DtlsEvent/applicationData``);
@@ -13,9 +13,10 @@ package import DTLSPrimitives
 /// Bad, repeated, foreign or forged datagrams are no errors: they are dropped and counted in ``statistics``. Every
 /// failure that ends the association comes as ``DtlsEvent/closed(_:)``.
 ///
-/// An engine may be moved between threads but belongs to one at a time. Its deadlines are on the monotonic clock.
-/// OpenSSL's own retransmission timer reads the wall clock: one that jumps ahead brings a retransmission early, and one
-/// that is set back brings it after twice the wait at the latest, from the engine itself.
+/// An engine may be moved between threads but belongs to one at a time. It calls nobody but the closures that it is
+/// given, on the caller's thread; none of them may call the engine. Its deadlines are on the monotonic clock. OpenSSL's
+/// own retransmission timer reads the wall clock: one that jumps ahead brings a retransmission early, and one that is
+/// set back brings it late, from the engine itself: after twice the wait, or half a second more than it.
 ///
 /// An association has two lives: its handshake is OpenSSL's (`AttachedAssociation`), and what follows is this library's
 /// (`DetachedAssociation`), unless ``DtlsConfiguration/recordLayer`` or the suite leave it with OpenSSL.
@@ -51,15 +52,16 @@ public final class DtlsEngine {
     ///
     /// - Parameters:
     ///   - context: A context of the role client.
-    ///   - serverName: The DNS name or IP address that the server's certificate must carry. A DNS name is also sent to
-    ///     the server (RFC 6066 §3). Needed where ``DtlsServerVerification/chainAndName`` applies and certificates are
-    ///     offered.
+    ///   - serverName: The DNS name, of up to 255 bytes, or IP address that the server's certificate must carry. A DNS
+    ///     name is also sent to the server (RFC 6066 §3). Needed where ``DtlsServerVerification/chainAndName`` applies,
+    ///     certificates are offered, and no pins stand in place of names.
     ///   - preSharedKey: The key to use, whatever the server's hint. Without it a context that uses pre-shared keys
-    ///     asks by ``DtlsEvent/preSharedKeyRequested(_:)``.
-    ///   - usesIPv6: Whether the path is IPv6, which has a larger smallest MTU.
-    /// - Throws: ``DtlsError/Code-swift.struct/missingServerName``,
-    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role or a name that is none,
-    ///   ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
+    ///     asks by ``DtlsEvent/preSharedKeyRequested(_:)``; other contexts do not use it. Default: `nil`.
+    ///   - usesIPv6: Whether the path is IPv6, which has larger headers and a larger smallest MTU. Default: `false`.
+    /// - Throws: ``DtlsError/Code-swift.struct/missingServerName`` where a name is needed and `nil` or empty,
+    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role, a name that is none or a
+    ///   Connection ID of another length than announced, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL
+    ///   has no memory.
     public convenience init(
         client context: DtlsEngineContext,
         serverName: String?,
@@ -81,8 +83,9 @@ public final class DtlsEngine {
     /// - Parameters:
     ///   - context: A context of the role server.
     ///   - hello: The ClientHello that passed a ``DtlsHelloGate``. `nil` only where something else keeps strangers off
-    ///     (an ICE agent, a connected link): the first ClientHello is then answered at once, without a cookie.
-    ///   - usesIPv6: Whether the path is IPv6.
+    ///     (an ICE agent, a connected link): the first ClientHello is then answered at once, without a cookie, and
+    ///     ``DtlsEvent/helloReceived(_:)`` never comes. Default: `nil`.
+    ///   - usesIPv6: Whether the path is IPv6. Default: `false`.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a context of the other role or a Connection
     ///   ID of another length than announced, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no
     ///   memory.
@@ -151,14 +154,15 @@ public final class DtlsEngine {
 
     // MARK: Inputs
 
-    /// How long the handshake may take, on the monotonic clock. Read by ``start(now:)``. Default: the configuration's
-    /// ``DtlsConfiguration/handshakeTimeout``.
+    /// How long the handshake may take, on the monotonic clock. Read by ``start(now:)``; later changes mean nothing.
+    /// Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
     public var handshakeTimeout: Duration {
         get { attached?.handshakeTimeout ?? context.configuration.handshakeTimeout }
         set { attached?.handshakeTimeout = newValue }
     }
 
-    /// The addresses that a ``DtlsConfiguration/capture`` shows; `nil` where there is none. Placeholders by default.
+    /// The addresses that a ``DtlsConfiguration/capture`` shows. `nil`, the default, stands for made-up ones (10.0.0.1
+    /// and 10.0.0.2). Without a capture it stays `nil`, whatever is set.
     public var flow: (own: DtlsEndpointName, peer: DtlsEndpointName)? {
         get { life.flow }
         set {
@@ -168,15 +172,18 @@ public final class DtlsEngine {
     }
 
     /// Starts the handshake and its time: a client sends its ClientHello, a server answers the hello that it was made
-    /// with or waits for one. A second call does nothing.
+    /// with or waits for one. A second call does nothing, nor does one after ``close()``.
     public func start(now: ContinuousClock.Instant = .now) {
         start(at: Moment(now))
     }
 
     /// Takes a datagram from the peer, whatever it holds.
     ///
-    /// Ignored before ``start(now:)`` and after the end.
+    /// Ignored before ``start(now:)`` and after the end, but for the count.
     ///
+    /// - Parameters:
+    ///   - datagram: The UDP payload.
+    ///   - now: The time.
     /// - Returns: Whether it was the peer's. An association with a Connection ID survives a change of the peer's
     ///   address: send to the address from which a datagram came that was ``DtlsReceipt/newest``, and to no other.
     @discardableResult
@@ -189,8 +196,9 @@ public final class DtlsEngine {
     /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
     /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge`` and, for an empty payload,
     ///   ``DtlsError/Code-swift.struct/unsupported``, which leave the association unharmed;
-    ///   ``DtlsError/Code-swift.struct/keysUsedUp``, which ends it with close_notify; or
-    ///   ``DtlsError/Code-swift.struct/connectionClosed`` before the handshake is finished and after the end.
+    ///   ``DtlsError/Code-swift.struct/keysUsedUp``, which ends it with close_notify;
+    ///   ``DtlsError/Code-swift.struct/connectionClosed`` before the handshake is finished, after the end, and when
+    ///   OpenSSL cannot seal, which ends it; or the error with which the association has failed.
     public func send(_ payload: RawSpan) throws(DtlsError) {
         try payload.withUnsafeBytes { bytes throws(DtlsError) in try life.send(bytes) }
     }
@@ -236,12 +244,16 @@ public final class DtlsEngine {
         try detached?.sealApplicationData(payload, into: buffer) ?? nil
     }
 
-    /// Sends what is due: a flight again, or the end of a handshake that took too long.
+    /// Does what is due: sends a flight again, or ends a handshake that took too long.
+    ///
+    /// - Parameter now: The time. Before ``nextDeadline`` nothing happens.
     public func handleTimeout(now: ContinuousClock.Instant = .now) {
         handleTimeout(at: Moment(now))
     }
 
-    /// Ends the association: an open one with close_notify, of which ``drainOutbound(_:)`` hands out the datagram.
+    /// Ends the association: an open one with close_notify, of which ``drainOutbound(_:)`` hands out the datagram. One
+    /// in its handshake ends without a word, unless it is a server's that waits for the verdict over certificates. A
+    /// second call does nothing.
     public func close() {
         close(as: .closedLocally)
     }
@@ -264,7 +276,10 @@ public final class DtlsEngine {
 
     // MARK: Outputs
 
-    /// Hands out the datagrams to send, in order, and forgets them. The bytes are valid only until `body` returns.
+    /// Hands out the datagrams to send, in order, and forgets them.
+    ///
+    /// - Parameter body: Called before this returns, once for each datagram; the bytes are valid only until it returns.
+    ///   It must not call the engine.
     public func drainOutbound(_ body: (RawSpan) -> Void) {
         life.drainOutboundBytes { body($0.bytes) }
     }
@@ -273,13 +288,16 @@ public final class DtlsEngine {
         life.drainOutboundBytes(body)
     }
 
-    /// The next event, oldest first.
+    /// The next event, oldest first; `nil` when there is none.
     public func nextEvent() -> DtlsEvent? {
         life.nextEvent()
     }
 
-    /// Hands out the payloads that came, each as its record had it, in order, and forgets them. The bytes are valid
-    /// only until `body` returns.
+    /// Hands out the payloads that came, each as its record had it, in order, and forgets them. Until then they are
+    /// kept, however many there are.
+    ///
+    /// - Parameter body: Called before this returns, once for each payload of 1 to 16,384 bytes; the bytes are valid
+    ///   only until it returns. It must not call the engine.
     public func drainApplicationData(_ body: (RawSpan) -> Void) {
         life.drainApplicationDataBytes { body($0.bytes) }
     }
@@ -288,7 +306,8 @@ public final class DtlsEngine {
         life.drainApplicationDataBytes(body)
     }
 
-    /// When to call ``handleTimeout(now:)``; `nil` when time does not matter, as in an open association.
+    /// When to call ``handleTimeout(now:)``; `nil` when time does not matter: in an open association, before
+    /// ``start(now:)`` and after the end.
     public var nextDeadline: ContinuousClock.Instant? { deadline?.instant }
 
     /// Whether the handshake is finished and the association has not ended.
@@ -297,14 +316,14 @@ public final class DtlsEngine {
     /// Why the association has ended; `nil` while it has not.
     public var closeReason: DtlsCloseReason? { life.closeReason }
 
-    /// What was counted since the engine was made.
+    /// What was counted since the engine was made. Of one that was taken over: since then.
     public var statistics: DtlsStatistics { life.statistics }
 
-    /// What the handshake has settled; `nil` before it is finished.
+    /// What the handshake has settled; `nil` before it is finished. It stays after the end.
     public var negotiated: DtlsNegotiated? { life.negotiated }
 
-    /// The most bytes that ``send(_:)`` takes: the ``mtu`` without what the record adds. 0 before the handshake is
-    /// finished.
+    /// The most bytes that ``send(_:)`` takes: the ``mtu`` without what the record adds, but no more than 16,384 or
+    /// what a client has asked for (RFC 6066 §4). 0 before the handshake is finished.
     public var maximumPayloadSize: Int { life.maximumPayloadSize }
 
     /// The Connection ID that the peer is to put into its records, or would be if it knew how; empty or `nil` when
@@ -325,14 +344,23 @@ public final class DtlsEngine {
     // MARK: Answers
 
     /// Answers ``DtlsEvent/preSharedKeyRequested(_:)``. Does nothing when that is not the question.
+    ///
+    /// - Parameters:
+    ///   - answer: The key, if there is one. What is meant for the other role counts as
+    ///     ``DtlsPreSharedKeyAnswer/unknown``, which ends a client's handshake with
+    ///     ``DtlsError/Code-swift.struct/authenticationFailed``.
+    ///   - now: The time.
     public func answer(_ answer: DtlsPreSharedKeyAnswer, now: ContinuousClock.Instant = .now) {
         self.answer(answer, at: Moment(now))
     }
 
     /// Answers ``DtlsEvent/certificatesPresented(_:)``. Does nothing when that is not the question.
     ///
-    /// - Parameter accepted: Whether the association may be opened. A client's handshake goes on with it or ends with
-    ///   the alert `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify.
+    /// - Parameters:
+    ///   - accepted: Whether the association may be opened. A client's handshake goes on with it or ends with the alert
+    ///     `handshake_failure`; a server's, which is finished but not exposed, opens or ends with close_notify. The
+    ///     error is ``DtlsError/Code-swift.struct/certificateRejected``.
+    ///   - now: The time.
     public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {
         answer(accepted: accepted, at: Moment(now))
     }
@@ -340,8 +368,10 @@ public final class DtlsEngine {
     /// Answers ``DtlsEvent/helloReceived(_:)``. Does nothing when that is not the question.
     ///
     /// - Parameters:
-    ///   - identity: The certificate chain and key for this client; `nil` for the configuration's.
-    ///   - session: What the application's store has under ``DtlsClientOffer/sessionID``, if anything.
+    ///   - identity: The certificate chain and key for this client; `nil` for the configuration's. One that OpenSSL
+    ///     does not take ends the handshake with ``DtlsError/Code-swift.struct/invalidConfiguration``.
+    ///   - session: What the application's store has under ``DtlsClientOffer/sessionID``, if anything. One of another
+    ///     ID, or that is damaged, is not resumed. Default: `nil`.
     ///   - now: The time.
     public func answer(
         identity: DtlsIdentity?,
@@ -362,6 +392,7 @@ extension DtlsEngine {
     /// lost flights fit the path from the first one on; see ``DtlsRetransmissionPolicy/adaptsToRoundTrip``. A client
     /// measures it in the cookie exchange, or up to the ServerHello where there is none, a server from its own flight
     /// to the client's answer, computing on both sides included. `nil`, the default, where nothing was set or measured.
+    /// Setting it after the handshake is of no use.
     public var roundTrip: Duration? {
         get { life.roundTrip }
         set { life.roundTrip = newValue }
@@ -379,7 +410,7 @@ extension DtlsEngine {
     ///
     /// What was sent already is not sent again: in a handshake the next retransmission fits, later the application
     /// decides. ``maximumPayloadSize`` follows. The MTU never rises again in this association, and a value that is not
-    /// lower than ``mtu`` does nothing.
+    /// lower than ``mtu`` does nothing, nor does any after the end.
     ///
     /// - Parameter bytes: The new MTU in bytes of UDP payload, without the IP and UDP headers (28 bytes with IPv4, 48
     ///   with IPv6). Less than ``minimumMTU`` counts as that.
@@ -387,7 +418,8 @@ extension DtlsEngine {
         life.lowerMTU(to: bytes)
     }
 
-    /// Whether both sides know return routability checks (RFC 9853; ``DtlsConnectionIDs/checksPaths``).
+    /// Whether both sides know return routability checks (RFC 9853; ``DtlsConnectionIDs/checksPaths``). `false` before
+    /// the handshake is finished.
     public var checksPaths: Bool { life.checksPaths }
 
     /// Asks the peer to show that it receives what is sent to the address where it seems to be now (RFC 9853 §5.1): the
@@ -398,8 +430,10 @@ extension DtlsEngine {
     /// ``isPathChallenged`` is `false` again. After a second, or three round trips, without an answer the peer is not
     /// there.
     ///
-    /// - Parameter again: Whether it goes to the same address as the challenge before, whose answer is good, too, then.
-    /// - Returns: `false`, and nothing was sent, when ``checksPaths`` is.
+    /// - Parameter again: Whether it goes to the same address as the challenges before, of which the last four are
+    ///   good, too, then. Default: `false`.
+    /// - Returns: `false`, and nothing was sent, when ``checksPaths`` is, when the association is not open, and when
+    ///   there is no randomness or no number left for a record.
     public func challengePath(again: Bool = false) -> Bool { life.challengePath(again: again) }
 
     /// Whether the last ``challengePath(again:)`` has not been answered.

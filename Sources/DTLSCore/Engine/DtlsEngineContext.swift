@@ -4,7 +4,8 @@ import COpenSSL
 /// engines.
 ///
 /// Making one reads the system's roots from disk where they are wanted; it belongs neither on an I/O thread nor into a
-/// loop. Users of the `DTLS` module make a `DtlsClientContext` or `DtlsServerContext` instead.
+/// loop. Users of the `DTLS` module make a `DtlsClientContext` or `DtlsServerContext` instead. Everything may be called
+/// from any thread.
 public final class DtlsEngineContext: Sendable {
     /// The role of the engines.
     public let role: DtlsRole
@@ -12,13 +13,13 @@ public final class DtlsEngineContext: Sendable {
     /// The settings that both roles share.
     public let configuration: DtlsConfiguration
 
-    /// What a client demands of the server's certificate.
+    /// What a client demands of the server's certificate; without meaning on servers, which have ``settings``.
     public let verification: DtlsServerVerification
 
     /// What a server has beside the configuration; the defaults on clients.
     public let settings: DtlsServerSettings
 
-    /// Whether pre-shared keys are in use.
+    /// Whether pre-shared keys are in use, as was said when the context was made.
     public let usesPreSharedKeys: Bool
 
     /// Whether associations leave OpenSSL after their handshake, if their suite allows it.
@@ -44,12 +45,14 @@ public final class DtlsEngineContext: Sendable {
     ///   - configuration: The settings that both roles share.
     ///   - usesPreSharedKeys: Whether the client has pre-shared keys. Its engines then raise
     ///     ``DtlsEvent/preSharedKeyRequested(_:)`` unless they were given one before they started. Without
-    ///     ``DtlsConfiguration/trust`` only pre-shared-key suites are offered.
+    ///     ``DtlsConfiguration/trust`` only pre-shared-key suites are offered. Default: it has none.
     ///   - verification: What to demand of a server's certificate. Default: ``DtlsServerVerification/chainAndName``.
     ///   - asksApplication: Whether engines raise ``DtlsEvent/certificatesPresented(_:)`` when a server's certificates
     ///     have passed that demand. Default: no; ``DtlsServerVerification/byApplication`` implies it.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range or a cipher list
-    ///   that selects nothing; ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
+    ///   selects nothing, groups, algorithms or profiles that OpenSSL does not know, or an identity that it does not
+    ///   take; ``DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
+    ///   ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no memory.
     public init(
         client configuration: DtlsConfiguration,
         usesPreSharedKeys: Bool = false,
@@ -81,8 +84,10 @@ public final class DtlsEngineContext: Sendable {
     /// - Parameters:
     ///   - configuration: The settings that both roles share. A server without pre-shared keys needs
     ///     ``DtlsConfiguration/identity``, or to choose one for each client.
-    ///   - settings: What servers have beside.
-    /// - Throws: As ``init(client:usesPreSharedKeys:verification:asksApplication:)`` does.
+    ///   - settings: What servers have beside. Default: no pre-shared keys, no questions, no resumption.
+    /// - Throws: As ``init(client:usesPreSharedKeys:verification:asksApplication:)`` does;
+    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` also for settings that could serve nobody or contradict
+    ///   each other.
     public init(
         server configuration: DtlsConfiguration,
         settings: DtlsServerSettings = DtlsServerSettings()

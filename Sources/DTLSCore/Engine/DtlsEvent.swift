@@ -1,27 +1,29 @@
-/// What an engine has to tell.
+/// What an engine has to tell; ``DtlsEngine/nextEvent()`` returns it.
 public enum DtlsEvent: Sendable {
     /// A server that chooses its identity, or has a store of sessions that this client's may be in, is asked before it
-    /// looks at the hello, and the handshake waits. Answer with ``DtlsEngine/answer(identity:session:now:)``, now or
-    /// later.
+    /// looks at the hello that it was made with, and the handshake waits. Answer with
+    /// ``DtlsEngine/answer(identity:session:now:)``, now or later, within the handshake's time.
     case helloReceived(DtlsClientOffer)
 
-    /// The handshake asks for a pre-shared key and waits. Answer with ``DtlsEngine/answer(_:now:)``, now or later.
+    /// The handshake asks for a pre-shared key and waits. Answer with ``DtlsEngine/answer(_:now:)``, now or later,
+    /// within the handshake's time.
     case preSharedKeyRequested(DtlsPreSharedKeyRequest)
 
     /// The application is asked whether it accepts the peer's certificates, and the handshake waits. Answer with
-    /// ``DtlsEngine/answer(accepted:now:)``, now or later. Nothing of the association is exposed before.
+    /// ``DtlsEngine/answer(accepted:now:)``, now or later, within the handshake's time. Nothing of the association is
+    /// exposed before.
     case certificatesPresented(DtlsPresentedCertificates)
 
-    /// The peers have authenticated each other, and data may flow.
+    /// The handshake is finished, every check that the context demands has passed, and data may flow.
     case handshakeFinished(DtlsNegotiated)
 
     /// A server's session is to be put into the application's store (``DtlsResumption/store(lifetime:)``).
     case sessionEstablished(DtlsStoredSession)
 
-    /// One datagram or more wait in ``DtlsEngine/drainApplicationData(_:)``.
+    /// One payload or more wait in ``DtlsEngine/drainApplicationData(_:)``.
     case applicationData
 
-    /// The association has ended. Nothing follows.
+    /// The association has ended. No event follows; payloads that came before can still be drained.
     case closed(DtlsCloseReason)
 }
 
@@ -30,8 +32,8 @@ public enum DtlsPreSharedKeyRequest: Sendable, Hashable {
     /// A client is asked; the server's hint, if it gave one (RFC 4279 §5.2).
     case hint([UInt8]?)
 
-    /// A server is asked; the client's identity, as bytes, and the DNS name of the server that the client means, if it
-    /// said so.
+    /// A server is asked; the client's identity, 0 to 256 bytes, none zero, and the DNS name of the server that the
+    /// client means, in lower case, if it said so.
     case identity([UInt8], serverName: String?)
 }
 
@@ -43,7 +45,8 @@ public enum DtlsPreSharedKeyAnswer: Sendable {
     /// A server's key for the identity that the client gave: 1 to 512 bytes. Another length counts as ``unknown``.
     case key(DtlsSecretBytes)
 
-    /// There is none. A client's handshake ends; a server goes on as ``DtlsUnknownIdentityPolicy`` says.
+    /// There is none. A client's handshake ends with ``DtlsError/Code-swift.struct/authenticationFailed``; a server
+    /// goes on as ``DtlsUnknownIdentityPolicy`` says.
     case unknown
 }
 
@@ -62,6 +65,7 @@ public struct DtlsPresentedCertificates: Sendable {
     /// The first of ``verdicts``.
     public var verdict: DtlsCertificateVerdict? { verdicts.first }
 
-    /// The DNS name of the server that was meant, if one was.
+    /// The server that was meant, if one was: on clients the name or IP address that they were given, on servers the
+    /// DNS name of the client's hello, in lower case.
     public let serverName: String?
 }

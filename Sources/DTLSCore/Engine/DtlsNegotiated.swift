@@ -1,6 +1,6 @@
 import COpenSSL
 
-/// What a handshake has settled.
+/// What a handshake has settled. It is a snapshot that never changes.
 public struct DtlsNegotiated: Sendable {
     // One object for all that hold it: the engine, the connection, and whoever got the event.
     private let storage: Storage
@@ -11,7 +11,8 @@ public struct DtlsNegotiated: Sendable {
     /// The cipher suite.
     public var cipherSuite: DtlsCipherSuite { storage.cipherSuite }
 
-    /// The group of the key exchange, such as `x25519`, or `nil` where there was none (plain pre-shared keys).
+    /// The group of the key exchange in OpenSSL's spelling, which depends on its version, such as `x25519` or
+    /// `secp256r1`; `nil` where there was none (plain pre-shared keys).
     public var group: String? { storage.group }
 
     /// The algorithm with which this side has signed the handshake, or `nil` where it signed nothing: clients without a
@@ -26,7 +27,8 @@ public struct DtlsNegotiated: Sendable {
 
     /// The certificates that the peer presented, its own first. Empty when it presented none.
     ///
-    /// They were verified as the context demands it, before anything was exposed.
+    /// They were verified as the context demands it, before anything was exposed. After a resumption they are those of
+    /// the session, as far as it has them.
     public var peerCertificates: [DtlsCertificate] { storage.peerCertificates }
 
     /// The SHA-256 hash of the peer's public key (SubjectPublicKeyInfo), of its certificate or raw (RFC 7250); `nil`
@@ -37,7 +39,8 @@ public struct DtlsNegotiated: Sendable {
     /// escape it before showing it.
     public var preSharedKeyIdentity: [UInt8]? { storage.preSharedKeyIdentity }
 
-    /// The application protocol (RFC 7301), or `nil` where none was negotiated.
+    /// The application protocol (RFC 7301), one of the own configuration's on servers, or `nil` where none was
+    /// negotiated.
     public var applicationProtocol: String? { storage.applicationProtocol }
 
     /// The SRTP profile (RFC 5764), or `nil` where none was negotiated.

@@ -5,6 +5,9 @@ import DTLSPrimitives
 /// OpenSSL starts at one second. The default here starts at 400 milliseconds, which suits the Internet of today,
 /// doubles at each attempt and stays at 4 seconds. Once the round trip is known, which a client learns from the cookie
 /// exchange, the first wait for each further flight fits the path.
+///
+/// It is checked when a context is made, which throws ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value
+/// out of its range.
 public struct DtlsRetransmissionPolicy: Sendable, Hashable {
     /// How long the first wait for an answer takes: 20 milliseconds to 60 seconds. Default: 400 milliseconds.
     public var initialTimeout: Duration
@@ -20,8 +23,8 @@ public struct DtlsRetransmissionPolicy: Sendable, Hashable {
     /// It keeps many clients that lost the same packet from coming back at the same moment.
     public var jitter: Double
 
-    /// How many times a flight is sent again before the handshake fails: 0 to 12, which is where OpenSSL stops.
-    /// Default: 12.
+    /// How many times a flight is sent again before the handshake fails with
+    /// ``DtlsError/Code-swift.struct/handshakeTimedOut``: 0 to 12, which is where OpenSSL stops. Default: 12.
     public var maximumAttempts: Int
 
     /// Whether the first wait follows the round trip where it is known (``DtlsEngine/roundTrip``): three times as long

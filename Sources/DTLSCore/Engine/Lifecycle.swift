@@ -51,7 +51,7 @@ struct Lifecycle: ~Copyable {
 
 /// Why an association ended.
 public enum DtlsCloseReason: Sendable, Hashable, CustomStringConvertible {
-    /// This side closed it.
+    /// This side closed it, or nobody held it any more.
     case closedLocally
 
     /// The peer sent close_notify.
@@ -61,19 +61,19 @@ public enum DtlsCloseReason: Sendable, Hashable, CustomStringConvertible {
     /// §4.2.8).
     case replacedByPeer
 
-    /// Neither side sent anything for longer than the server's limits allow.
+    /// Neither side sent anything for longer than the server's limits allow (`DtlsServerLimits.idleTimeout`).
     case idle
 
-    /// The server needed its place for another peer.
+    /// The server needed its place for another peer, or had none for it (`DtlsServerLimits`).
     case evicted
 
     /// Another process goes on with it (``DtlsEngine/handOver()``). The peer was told nothing.
     case handedOver
 
-    /// It failed.
+    /// It failed: its handshake, or later by an alert of the peer's or keys that were used up.
     case failed(DtlsError)
 
-    /// A line for logs.
+    /// A line for logs, in English.
     public var description: String {
         switch self {
         case .closedLocally: "closed by this side"

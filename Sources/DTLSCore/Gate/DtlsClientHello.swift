@@ -8,7 +8,7 @@ public struct DtlsClientHello: Sendable {
     /// The client's random, which tells a new handshake of the same peer from a repetition.
     var random: [UInt8] { layout.map { Array(record[$0.start.random]) } ?? [] }
 
-    /// What the client offers.
+    /// What the client offers, read anew at each call.
     public var offer: DtlsClientOffer { DtlsClientOffer(hello: record, layout) }
 
     /// Whether it has an extension (IANA registry "TLS ExtensionType Values").

@@ -1,6 +1,6 @@
 /// What a client offers in its ClientHello: the numbers as they stand on the wire, in the client's order.
 ///
-/// Nothing in it is authenticated before the handshake is finished.
+/// Nothing in it is authenticated before the handshake is finished. What the client did not send is empty.
 public struct DtlsClientOffer: Sendable, Hashable {
     // Session ID, cipher suites and extensions as they stand in the hello: read when somebody asks, for there may be a
     // hundred thousand of these.
@@ -24,10 +24,11 @@ public struct DtlsClientOffer: Sendable, Hashable {
     /// The cipher suites (IANA registry "TLS Cipher Suites").
     public var cipherSuites: [UInt16] { read { _, suites, _ in Self.numbers(suites) } ?? [] }
 
-    /// The DNS name of the server that the client means (RFC 6066 §3), in lower case; `nil` when it sent none.
+    /// The DNS name of the server that the client means (RFC 6066 §3), in lower case; `nil` when it sent none, or one
+    /// that is not printable ASCII.
     public var serverName: String? { read(0) { Self.serverName(&$0) } ?? nil }
 
-    /// The application protocols (RFC 7301), as bytes.
+    /// The application protocols (RFC 7301), as bytes of any value.
     public var applicationProtocols: [[UInt8]] { read(16) { Self.protocols($0.prefixed16()) } ?? [] }
 
     /// The groups for the key exchange (IANA registry "TLS Supported Groups").
@@ -42,10 +43,11 @@ public struct DtlsClientOffer: Sendable, Hashable {
     /// Whether it knows the extended master secret (RFC 7627).
     public var knowsExtendedMasterSecret: Bool { read(23) { _ in true } ?? false }
 
-    /// The session that the client would resume by its ID; empty when there is none.
+    /// The session that the client would resume by its ID, up to 32 bytes from an honest client; empty when there is
+    /// none.
     public var sessionID: [UInt8] { read { sessionID, _, _ in Array(sessionID) } ?? [] }
 
-    /// Whether it has the number of `suite` in its list.
+    /// Whether ``cipherSuites`` has the number of `suite`.
     public func includes(_ suite: DtlsCipherSuite) -> Bool { cipherSuites.contains(suite.id) }
 
     private func read<Result>(

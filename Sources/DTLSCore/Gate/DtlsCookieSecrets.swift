@@ -9,7 +9,7 @@ import DTLSPrimitives
 ///
 /// Everything may be called from any thread.
 public final class DtlsCookieSecrets: Sendable {
-    /// The bytes of a secret.
+    /// The length of a secret in bytes: 32.
     public static let secretLength = 32
 
     private let state: Lock<[DtlsSecretBytes]>
@@ -24,15 +24,17 @@ public final class DtlsCookieSecrets: Sendable {
         state = Lock(secrets)
     }
 
-    /// Replaces the secrets, for hellos from now on.
+    /// Replaces the secrets, for hellos from now on, in every gate and server that has them. Handshakes under way are
+    /// not concerned.
     ///
+    /// - Parameter secrets: As in ``init(secrets:)``.
     /// - Throws: As ``init(secrets:)`` does.
     public func replace(secrets: [DtlsSecretBytes]) throws(DtlsError) {
         try Self.validate(secrets)
         state.withLock { $0 = secrets }
     }
 
-    /// A random secret, to be shared with other hosts.
+    /// A random secret of ``secretLength`` bytes, to be shared with other hosts (`RAND_bytes(3)`).
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness.
     public static func randomSecret() throws(DtlsError) -> DtlsSecretBytes {

@@ -23,7 +23,8 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     }
 
     /// How much a gate keeps of hellos in fragments, which come when a client's MTU is small or its key shares are
-    /// large.
+    /// large. They are checked when a gate or a server is made, which throws
+    /// ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range.
     public struct Limits: Sendable, Hashable {
         /// How many such hellos may be under way: 1 to 65,536. One more takes the place of the oldest. Default: 128.
         public var messages = 128
@@ -53,7 +54,7 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     /// Makes a gate.
     ///
     /// - Parameters:
-    ///   - limits: How much it keeps of hellos in fragments.
+    ///   - limits: How much it keeps of hellos in fragments. Default: ``Limits/init()``.
     ///   - secrets: Secrets that hosts share; `nil` for a random one of this gate's own, replaced every minute.
     ///     Default: `nil`.
     ///   - now: The time.
@@ -76,7 +77,7 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     }
 
     /// Whether a ClientHello, or its first fragment, brings a cookie, good or bad. A server may want to bound how many
-    /// it answers that bring none.
+    /// it answers that bring none. Later fragments, which are never answered, count as if they did.
     public static func carriesCookie(_ datagram: RawSpan) -> Bool {
         guard startsWithClientHello(datagram) else { return false }
         return datagram.withUnsafeBytes { bytes in
@@ -94,7 +95,7 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     }
 
     /// How many hellos in fragments are under way, of sources that have brought a valid cookie: up to
-    /// ``Limits/messages``.
+    /// ``Limits/messages``. Those that are over time count until another one begins.
     public var hellosUnderWay: Int { reassembly.count }
 
     /// Whether the datagram starts with a ClientHello in clear, or a fragment of one.
@@ -111,8 +112,11 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
     ///
     /// - Parameters:
     ///   - datagram: The bytes as they came.
-    ///   - source: Bytes that stand for the sender's address and port, whatever their form.
-    ///   - now: The time, which decides when the secret changes (every minute; the one before stays good for another).
+    ///   - source: Bytes that stand for the sender's address and port, whatever their form, up to 255 of them.
+    ///   - now: The time, which decides when the gate's own secret changes (every minute; the one before stays good for
+    ///     another) and when hellos in fragments are over time.
+    /// - Returns: What to do. The same hello is accepted again for as long as its cookie is good: who has an engine for
+    ///   it gives it that datagram.
     public mutating func judge(
         _ datagram: RawSpan,
         from source: [UInt8],

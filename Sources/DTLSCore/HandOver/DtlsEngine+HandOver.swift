@@ -6,13 +6,14 @@ extension DtlsEngine {
     ///
     /// The engine is dead from that moment, with ``DtlsCloseReason/handedOver``, and the peer is told nothing: two that
     /// went on with the same keys would use a nonce twice, which gives the keys' secrets away. For the same reason the
-    /// bytes must be used once. What waits in ``drainApplicationData(_:)`` stays; take it before.
+    /// bytes must be used once. What waits in ``drainOutbound(_:)`` and ``drainApplicationData(_:)`` is not in them:
+    /// take it from this engine.
     ///
     /// - Returns: The association's keys, numbers, Connection IDs and all that the handshake has settled but for
     ///   ``DtlsNegotiated/clientOffer``. Keep it as you keep a key: ``DtlsHandOverKey`` seals it.
-    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` unless the association is open,
-    ///   ``DtlsError/Code-swift.struct/unsupported`` for one that lives in OpenSSL (``DtlsRecordLayer``). Both leave it
-    ///   as it is.
+    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed``, or the error with which it has failed, unless the
+    ///   association is open; ``DtlsError/Code-swift.struct/unsupported`` for one that lives in OpenSSL
+    ///   (``DtlsRecordLayer``). All leave it as it is.
     public func handOver() throws(DtlsError) -> DtlsSecretBytes {
         guard isOpen else { throw life.notOpen }
         guard let detached else {
@@ -26,13 +27,14 @@ extension DtlsEngine {
         return detached.handOver()
     }
 
-    /// Goes on with an association that ``handOver()`` has taken out of another engine.
+    /// Goes on with an association that ``handOver()`` has taken out of another engine. It is open at once: there is
+    /// nothing to start, and no event says so.
     ///
     /// - Parameters:
     ///   - state: What that call has returned. It must be used once.
     ///   - context: A context of the same role. Its credentials and demands are not looked at again.
-    /// - Throws: ``DtlsError/Code-swift.struct/handOverRefused`` when it is no such thing, is of a version that
-    ///   this library does not know, or was made by the other role.
+    /// - Throws: ``DtlsError/Code-swift.struct/handOverRefused`` when it is no such thing, is of a version that this
+    ///   library does not know, has a cipher that the linked OpenSSL does not have, or was made by the other role.
     public convenience init(takingOver state: DtlsSecretBytes, context: DtlsEngineContext) throws(DtlsError) {
         let detached = state.withUnsafeBytes { DetachedAssociation(from: $0, context: context) }
         guard let detached else {

@@ -11,9 +11,10 @@ import DTLSPrimitives
 /// The key under which associations travel from one process or host to another: 32 random bytes that both have, and
 /// nobody else.
 ///
-/// What it seals holds the keys of the associations: whoever has both reads and forges their traffic.
+/// What it seals, with AES-256-GCM, holds the keys of the associations: whoever has both reads and forges their
+/// traffic.
 public struct DtlsHandOverKey: Sendable {
-    /// The bytes of a key.
+    /// The length of a key in bytes: 32.
     public static let length = 32
 
     private let secret: DtlsSecretBytes
@@ -40,9 +41,10 @@ public struct DtlsHandOverKey: Sendable {
         self.cipher = cipher
     }
 
-    /// Makes a random key.
+    /// Makes a random key (`RAND_bytes(3)`).
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness.
+    /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness, or OpenSSL has no
+    ///   AES-256-GCM.
     public static func random() throws(DtlsError) -> DtlsHandOverKey {
         try DtlsHandOverKey(DtlsSecretBytes(try RandomBytes.array(length)))
     }

@@ -6,13 +6,13 @@ public struct DtlsSRTPProfile: Sendable, Hashable, CustomStringConvertible {
     /// The name in that registry, such as `SRTP_AEAD_AES_128_GCM`.
     public let name: String
 
-    /// The bytes of a master key.
+    /// The length of a master key in bytes.
     public let keyLength: Int
 
-    /// The bytes of a master salt.
+    /// The length of a master salt in bytes.
     public let saltLength: Int
 
-    /// AES-128 in counter mode, HMAC-SHA1 with 80 bits (RFC 5764).
+    /// AES-128 in counter mode, HMAC-SHA1 with a tag of 80 bits (RFC 5764 §4.1.2).
     // swift-format-ignore: AlwaysUseLowerCamelCase
     public static let aes128CMSHA1_80 = DtlsSRTPProfile(
         id: 1,
@@ -21,7 +21,7 @@ public struct DtlsSRTPProfile: Sendable, Hashable, CustomStringConvertible {
         saltLength: 14
     )
 
-    /// AES-128 in counter mode, HMAC-SHA1 with 32 bits (RFC 5764).
+    /// AES-128 in counter mode, HMAC-SHA1 with a tag of 32 bits (RFC 5764 §4.1.2).
     // swift-format-ignore: AlwaysUseLowerCamelCase
     public static let aes128CMSHA1_32 = DtlsSRTPProfile(
         id: 2,
@@ -30,7 +30,7 @@ public struct DtlsSRTPProfile: Sendable, Hashable, CustomStringConvertible {
         saltLength: 14
     )
 
-    /// AES-128-GCM (RFC 7714).
+    /// AES-128-GCM (RFC 7714 §14.2).
     public static let aeadAES128GCM = DtlsSRTPProfile(
         id: 7,
         name: "SRTP_AEAD_AES_128_GCM",
@@ -38,7 +38,7 @@ public struct DtlsSRTPProfile: Sendable, Hashable, CustomStringConvertible {
         saltLength: 12
     )
 
-    /// AES-256-GCM (RFC 7714).
+    /// AES-256-GCM (RFC 7714 §14.2).
     public static let aeadAES256GCM = DtlsSRTPProfile(
         id: 8,
         name: "SRTP_AEAD_AES_256_GCM",
@@ -46,7 +46,7 @@ public struct DtlsSRTPProfile: Sendable, Hashable, CustomStringConvertible {
         saltLength: 12
     )
 
-    /// All profiles, AES-GCM first.
+    /// All profiles that have constants here, AES-GCM first.
     public static let all: [DtlsSRTPProfile] = [.aeadAES128GCM, .aeadAES256GCM, .aes128CMSHA1_80, .aes128CMSHA1_32]
 
     /// The registry's name.
@@ -58,10 +58,10 @@ public struct DtlsSRTPKeys: Sendable {
     /// The profile that was negotiated.
     public let profile: DtlsSRTPProfile
 
-    /// The master key for what this side sends.
+    /// The master key for what this side sends: ``DtlsSRTPProfile/keyLength`` bytes.
     public let sendingKey: DtlsSecretBytes
 
-    /// The master salt for what this side sends.
+    /// The master salt for what this side sends: ``DtlsSRTPProfile/saltLength`` bytes.
     public let sendingSalt: DtlsSecretBytes
 
     /// The master key for what this side receives.

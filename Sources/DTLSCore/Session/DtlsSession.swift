@@ -15,7 +15,7 @@ import COpenSSL
 /// keep a key, encrypted where that matters. It is good only for contexts that demand the same of the server, for the
 /// same server name and with the same credentials; with others the client makes a full handshake.
 public struct DtlsSession: Sendable, CustomStringConvertible {
-    /// Until when it may be resumed, in seconds since 1970.
+    /// Until when it may be resumed, in seconds since 1970, UTC, by the clock of the machine that has made it.
     public let expiresAt: Int64
 
     let fingerprint: [UInt8]
@@ -34,7 +34,7 @@ public struct DtlsSession: Sendable, CustomStringConvertible {
         expiresAt = Int64(SSL_SESSION_get_time(session)) + (hint > 0 ? Swift.min(lifetime, hint) : lifetime)
     }
 
-    /// Reads what ``bytes`` has written.
+    /// Reads what ``bytes`` has written. An expired session is read as well.
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such thing.
     public init(bytes: DtlsSecretBytes) throws(DtlsError) {
@@ -57,7 +57,7 @@ public struct DtlsSession: Sendable, CustomStringConvertible {
         contents = body
     }
 
-    /// The session as bytes, to be kept in a safe place.
+    /// The session as bytes, to be kept in a safe place, for ``init(bytes:)``.
     public var bytes: DtlsSecretBytes {
         contents.withUnsafeBytes { body in
             DtlsSecretBytes(count: Self.headerLength + body.count) { buffer in
@@ -73,7 +73,7 @@ public struct DtlsSession: Sendable, CustomStringConvertible {
     /// Whether it may still be resumed, by this machine's clock.
     public var isExpired: Bool { Int64(time(nil)) >= expiresAt }
 
-    /// Never the secret.
+    /// Until when it may be resumed, never the secret.
     public var description: String { "<session until \(expiresAt)>" }
 }
 
@@ -82,17 +82,20 @@ public struct DtlsStoredSession: Sendable {
     /// The ID under which clients ask for it: 1 to 32 bytes.
     public let id: [UInt8]
 
-    /// What to keep and to give back.
+    /// What to keep and to give back: OpenSSL's encoding (`i2d_SSL_SESSION(3)`).
     public let contents: DtlsSecretBytes
 
-    /// Makes a session from what a store has kept.
+    /// Makes a session from what a store has kept. Nothing is checked here: one that is damaged is not resumed.
     public init(id: [UInt8], contents: DtlsSecretBytes) {
         self.id = id
         self.contents = contents
     }
 }
 
-/// How a server lets clients resume sessions.
+/// How a server's engines let clients resume sessions. (Module DTLS has `DtlsServerResumption` for its servers.)
+///
+/// The lifetime is checked when the context is made, which throws ``DtlsError/Code-swift.struct/invalidConfiguration``
+/// for one out of its range.
 public struct DtlsResumption: Sendable {
     enum Kind: Sendable {
         case none
@@ -110,7 +113,8 @@ public struct DtlsResumption: Sendable {
     ///
     /// - Parameters:
     ///   - keys: The keys, which may be shared with other hosts and contexts.
-    ///   - lifetime: How long a ticket is good: one second to one week. Default: two hours.
+    ///   - lifetime: How long a ticket is good, and no longer than its key is kept: one second to one week, whole
+    ///     seconds. Default: two hours.
     public static func tickets(_ keys: DtlsTicketKeys, lifetime: Duration = .seconds(7_200)) -> DtlsResumption {
         DtlsResumption(kind: .tickets(keys), lifetime: lifetime)
     }
@@ -119,7 +123,7 @@ public struct DtlsResumption: Sendable {
     /// ``DtlsEvent/sessionEstablished(_:)`` when there is one to keep, and ``DtlsEvent/helloReceived(_:)`` when a
     /// client offers one.
     ///
-    /// - Parameter lifetime: How long a session is good: one second to one week. Default: two hours.
+    /// - Parameter lifetime: How long a session is good: one second to one week, whole seconds. Default: two hours.
     public static func store(lifetime: Duration = .seconds(7_200)) -> DtlsResumption {
         DtlsResumption(kind: .store, lifetime: lifetime)
     }

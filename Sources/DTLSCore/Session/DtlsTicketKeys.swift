@@ -10,7 +10,7 @@ import DTLSPrimitives
 ///
 /// Everything may be called from any thread.
 public final class DtlsTicketKeys: Sendable {
-    /// The bytes of a secret.
+    /// The length of a secret in bytes: 80, of which 16 name the key in tickets, and are no secret (RFC 5077 §4).
     public static let secretLength = 80
 
     static let nameLength = 16
@@ -25,7 +25,7 @@ public final class DtlsTicketKeys: Sendable {
     }
 
     /// Makes keys of this process's own: random, replaced every `rotationInterval`, the previous one kept for as long
-    /// again.
+    /// again. They change when a handshake needs one; no timer runs.
     ///
     /// - Parameter rotationInterval: One minute to one week. Default: one hour.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for an interval out of its range,
@@ -54,13 +54,16 @@ public final class DtlsTicketKeys: Sendable {
 
     /// Replaces the secrets, for tickets from now on. Connections are not concerned.
     ///
+    /// Keys that rotate go on to: after their interval a random one takes the place of `secrets`.
+    ///
+    /// - Parameter secrets: As in ``init(secrets:)``.
     /// - Throws: As ``init(secrets:)`` does.
     public func replace(secrets: [DtlsSecretBytes]) throws(DtlsError) {
         let keys = try Self.keys(secrets)
         state.withLock { $0.keys = keys }
     }
 
-    /// A random secret, to be shared with other hosts.
+    /// A random secret of ``secretLength`` bytes, to be shared with other hosts (`RAND_bytes(3)`).
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness.
     public static func randomSecret() throws(DtlsError) -> DtlsSecretBytes {
