@@ -193,7 +193,7 @@ static inline int64_t COpenSSL_X509_not_after(const X509 *certificate) {
 
 static const unsigned long COpenSSL_XN_FLAG_RFC2253 = XN_FLAG_RFC2253;
 
-// The serial number as lower-case hexadecimal, in memory to be released with COpenSSL_OPENSSL_free; NULL on failure.
+// The serial number as upper-case hexadecimal, in memory to be released with COpenSSL_OPENSSL_free; NULL on failure.
 static inline char *COpenSSL_X509_serial_hex(const X509 *certificate) {
     BIGNUM *number = ASN1_INTEGER_to_BN(X509_get0_serialNumber((X509 *)certificate), NULL);
     if (number == NULL) return NULL;

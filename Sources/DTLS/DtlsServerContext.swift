@@ -43,9 +43,8 @@ public final class DtlsServerContext: Sendable {
     ///     `acceptsCertificates`.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
     ///   selects nothing, what OpenSSL does not know, arguments that contradict each other (`acceptsCertificates`
-    ///   beside a `resumption` that was asked for), or a context that could serve nobody;
-    ///   ``DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
-    ///   ``DtlsError/Code-swift.struct/internalFailure``.
+    ///   beside tickets or a store), or a context that could serve nobody; ``DtlsError/Code-swift.struct/unsupported``
+    ///   for what needs a later OpenSSL; ``DtlsError/Code-swift.struct/internalFailure``.
     public init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKeys: DtlsPreSharedKeyStore? = nil,

@@ -55,11 +55,12 @@ public struct DtlsError: Error, Sendable, Hashable, CustomStringConvertible {
     /// The alert that told the peer; `nil` when it was told nothing.
     public var alertSent: DtlsAlert? { storage.fields.alertSent }
 
-    /// The alert with which the peer told us, if it did. In a handshake it came in clear, so anybody may have sent it.
+    /// The alert with which the peer told us, if it did. One of a handshake may have come in clear: then anybody may
+    /// have sent it.
     public var alertReceived: DtlsAlert? { storage.fields.alertReceived }
 
     /// What OpenSSL, or the pins, had against the peer's certificate; set with
-    /// ``Code-swift.struct/certificateRejected`` only, and see there.
+    /// ``DtlsError/Code-swift.struct/certificateRejected`` only, and see there.
     public var certificateVerdict: DtlsCertificateVerdict? { storage.fields.certificateVerdict }
 
     /// What OpenSSL's error queue held, oldest first: eight entries at the most, often none.

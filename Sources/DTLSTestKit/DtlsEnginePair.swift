@@ -3,14 +3,14 @@ public import DTLSCore
 /// A client's and a server's ``DtlsEngine`` in one process, joined by two links that may be bad.
 ///
 /// Nothing happens by itself: call ``start(now:)``, then ``advance(to:)`` as time goes on, or let
-/// ``run(within:until:)`` do it in real time. What the links do depends on their seeds alone.
+/// ``run(within:isolation:until:)`` do it in real time. What the links do depends on their seeds alone.
 ///
 /// **How far the clock may be made up.** The instants that you pass decide when datagrams arrive and when handshakes
 /// time out, so an hour of delay costs nothing. When a lost flight is sent again is up to OpenSSL, whose timer reads
 /// the system's clock; on a clock that is made up the engine itself repeats it, but only after about twice the wait,
 /// and without the answer to what the peer repeats. A handshake over a link that loses something therefore belongs into
-/// ``run(within:until:)``, and how long it takes is not the same in each run, nor which datagram is the n-th; keys and
-/// randoms are new each time as well.
+/// ``run(within:isolation:until:)``, and how long it takes is not the same in each run, nor which datagram is the n-th;
+/// keys and randoms are new each time as well.
 ///
 /// It belongs to one thread or actor at a time, like the engines in it.
 public final class DtlsEnginePair {
