@@ -134,12 +134,12 @@ final class ClientEndpoint: AssociationOwner {
         return association
     }
 
-    func close(_ error: DtlsError = ClientEndpoint.closed) {
+    func close(_ error: DtlsError = ClientEndpoint.closed, as reason: DtlsCloseReason = .closedLocally) {
         let associations = state.withLock { state -> [Association] in
             if state.closeError == nil { state.closeError = error }
             return Array(state.associations.values)
         }
-        for association in associations { association.close() }
+        for association in associations { association.close(as: reason) }
         loop.shutDown()
     }
 
@@ -257,6 +257,6 @@ extension ClientEndpoint: SocketLoopHandler {
         // What it had before is on its way out.
         guard loop === self.loop else { return }
         logger?.error("the client's socket failed", metadata: ["error": "\(error)"])
-        close(error)
+        close(error, as: .failed(error))
     }
 }

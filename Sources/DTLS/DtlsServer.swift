@@ -93,7 +93,12 @@ public final class DtlsServer: Sendable {
             logger: logger,
             associations: associations
         )
-        return DtlsServer(try await UDPSocket.bind(host: host, port: port, options: options, count: loops), plan)
+        do throws(DtlsError) {
+            return DtlsServer(try await UDPSocket.bind(host: host, port: port, options: options, count: loops), plan)
+        } catch {
+            plan.giveBack(associations)
+            throw error
+        }
     }
 
     /// Serves on a socket of the caller, whose descriptor's flags stay as they are. What is set on it, and taken back
@@ -176,7 +181,12 @@ public final class DtlsServer: Sendable {
             logger: logger,
             associations: associations
         )
-        self.init(try UDPSocket.adopt(descriptors: descriptors, takesOwnership: takesOwnership), plan)
+        do throws(DtlsError) {
+            self.init(try UDPSocket.adopt(descriptors: descriptors, takesOwnership: takesOwnership), plan)
+        } catch {
+            plan.giveBack(associations)
+            throw error
+        }
     }
 
     deinit {

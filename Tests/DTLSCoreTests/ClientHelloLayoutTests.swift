@@ -86,6 +86,7 @@ final class ClientHelloLayoutTests: XCTestCase {
             ("no suite", { $0.suites = [] }),
             ("no compression", { $0.compressionMethods = [] }),
             ("TLS", { $0.version = 0x0303 }),
+            ("a session ID of 33 bytes", { $0.sessionID = Array(repeating: 7, count: 33) }),
         ]
         for (name, change) in changes {
             var changed = hello

@@ -345,6 +345,28 @@ final class AddressChangeTests: XCTestCase {
         }
     }
 
+    /// An ID that is not as long as was said keeps the client out; whoever runs the server is told.
+    func testAnIDOfTheCallerThatIsTooShort() async throws {
+        try await withDeadline {
+            let told = Lock<[DtlsError]>([])
+            let ids = DtlsConnectionIDs.generated(length: 3) { [1, 2] }
+            let server = try await DtlsServer.bind(
+                host: "127.0.0.1",
+                port: 0,
+                context: .preSharedKey(.make { $0.connectionIDs = ids }),
+                handshakeFailed: { _, error in told.withLock { $0.append(error) } }
+            )
+            let client = try await DtlsClient.onLoopback()
+            let attempt = Task { try await client.connect(to: server.localAddress, context: .preSharedKey()) }
+            try await eventually("the server tells") { told.withLock { !$0.isEmpty } }
+            attempt.cancel()
+            _ = await attempt.result
+            XCTAssertEqual(told.withLock { $0.first?.code }, .invalidConfiguration)
+            await client.close()
+            await server.close()
+        }
+    }
+
     /// Two connections of a client's socket with the same ID could not be told apart.
     func testAClientsIDsDiffer() async throws {
         try await withDeadline {

@@ -223,6 +223,37 @@ final class HandOverTests: XCTestCase {
         }
     }
 
+    /// A hand-over is good for another attempt when no server came of the first.
+    func testABeginningThatFailsLeavesTheHandOver() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback(.preSharedKey())
+            try await loopback.near.expectArrival(at: loopback.far, "before")
+            let key = try DtlsHandOverKey.random()
+            let handOver = try loopback.server.exportAssociations(under: key)
+            let sealed = DtlsSealedAssociations(bytes: handOver.bytes, key: key)
+            let port = loopback.server.localAddress.port
+            let taken = await failure {
+                try await DtlsServer.bind(host: "127.0.0.1", port: port, context: .preSharedKey(), associations: sealed)
+            }
+            XCTAssertEqual(taken?.code, .addressInUse)
+            let nothing = await failure {
+                try DtlsServer(sockets: [-1], context: .preSharedKey(), associations: sealed)
+            }
+            XCTAssertEqual(nothing?.code, .invalidConfiguration)
+            await loopback.server.close()
+
+            func bind() async throws -> DtlsServer {
+                try await DtlsServer.bind(host: "127.0.0.1", port: port, context: .preSharedKey(), associations: sealed)
+            }
+            let successor = try await bind()
+            try await loopback.near.expectArrival(at: successor.accept(), "after")
+            await successor.close()
+            let again = await failure { try await bind() }
+            XCTAssertEqual(again?.code, .handOverRefused, "a server has come of it")
+            await loopback.client.close()
+        }
+    }
+
     /// Whom the peer has left for a new association has no place any more, and tells the peer so in vain.
     func testAPeerThatIsThereAlready() async throws {
         try await withDeadline {

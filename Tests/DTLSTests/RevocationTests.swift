@@ -125,6 +125,18 @@ final class RevocationTests: XCTestCase {
         XCTAssertTrue(OpenSSLTweaks.errorQueueIsEmpty)
     }
 
+    /// What comes behind a list that is broken must not be missing in silence.
+    func testABrokenListAmongOthersIsRefused() async throws {
+        let authority = try TestAuthority()
+        let list = try authority.revocationListText()
+        XCTAssertEqual(try DtlsRevocationList.lists(pem: "# one\n\(list)# two\n\(list)").count, 2)
+        let broken = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
+        let error = await failure { try DtlsRevocationList.lists(pem: list + broken + list) }
+        XCTAssertEqual(error?.code, .invalidCertificate)
+        XCTAssertTrue("\(error?.description ?? "")".contains("revocation list 2"), "\(String(describing: error))")
+        XCTAssertTrue(OpenSSLTweaks.errorQueueIsEmpty)
+    }
+
     // MARK: Stapled responses
 
     func testStapledResponses() async throws {

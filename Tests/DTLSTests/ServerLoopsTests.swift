@@ -338,6 +338,11 @@ final class ServerLoopsTests: XCTestCase {
                 for pair in crowd.pairs {
                     let reason = await pair.near.waitUntilClosed()
                     XCTAssertEqual(reason, .closedByPeer)
+                    guard case .failed(let error)? = pair.far.closeReason else {
+                        XCTFail("it was not closed by choice: \(String(describing: pair.far.closeReason))")
+                        continue
+                    }
+                    XCTAssertEqual(error.code, .socketFailed)
                 }
                 for await _ in server { XCTFail("there is nobody") }
                 await server.close()

@@ -55,8 +55,14 @@ struct TestAuthority: Sendable {
 
     /// The list on which ``revoked`` stands.
     func revocationLists() throws -> [DtlsRevocationList] {
-        try CommandLineTool.run("openssl", ["ca", "-config", "ca.cnf", "-gencrl", "-out", "crl.pem"], in: folder.url)
+        _ = try revocationListText()
         return try DtlsRevocationList.lists(pemFile: folder.path("crl.pem"))
+    }
+
+    /// The same in PEM.
+    func revocationListText() throws -> String {
+        try CommandLineTool.run("openssl", ["ca", "-config", "ca.cnf", "-gencrl", "-out", "crl.pem"], in: folder.url)
+        return try String(contentsOfFile: folder.path("crl.pem"), encoding: .utf8)
     }
 
     /// A response about the certificate called `name`, signed by the root.

@@ -209,6 +209,7 @@ extension ServerEndpoint: SocketLoopHandler {
             )
         } catch {
             logger?.error("no association could be made", metadata: ["peer": "\(source)", "error": "\(error)"])
+            handshakeFailed?(source, error)
             return
         }
         var displaced: Association?
@@ -281,7 +282,7 @@ extension ServerEndpoint: SocketLoopHandler {
     func socketFailed(_ error: DtlsError, of loop: SocketLoop) {
         logger?.error("the server's socket failed", metadata: ["error": "\(error)"])
         let loops = state.withLock { $0.loops }
-        close()
-        for other in others(among: loops) { other.close() }
+        close(as: .failed(error))
+        for other in others(among: loops) { other.close(as: .failed(error)) }
     }
 }

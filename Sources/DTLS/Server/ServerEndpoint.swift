@@ -54,7 +54,7 @@ final class ServerEndpoint: AssociationOwner {
     /// Begins to read datagrams.
     func start() { loop.start(self) }
 
-    func close() {
+    func close(as reason: DtlsCloseReason = .closedLocally) {
         var drainers: [UnsafeContinuation<Bool, Never>] = []
         // The others leave the lock before they are released.
         let (associations, _) = state.withLock { state -> ([Association], [ServerEndpoint]) in
@@ -65,7 +65,8 @@ final class ServerEndpoint: AssociationOwner {
         }
         for drainer in drainers { drainer.resume(returning: true) }
         let waiting = accepted.end()
-        for association in associations { association.close() }
+        // Those that nobody has accepted are among them, or another loop's.
+        for association in associations { association.close(as: reason) }
         for connection in waiting { connection.close() }
         loop.shutDown()
     }

@@ -54,6 +54,11 @@ struct ServerPlan {
         arrivals = try associations.map { sealed throws(DtlsError) in try ServerEndpoint.open(sealed) } ?? []
     }
 
+    /// Undoes the opening of a hand-over, because no server came of it: it may be used for another.
+    func giveBack(_ associations: DtlsSealedAssociations?) {
+        if let associations { DtlsHandOverKey.giveBack(associations.bytes) }
+    }
+
     private static func validate(loops: Int) throws(DtlsError) {
         guard (1...64).contains(loops) else {
             throw DtlsError(

@@ -6,10 +6,10 @@ import COpenSSL
 public struct DtlsRevocationList: Sendable {
     private let storage: Storage
 
-    /// Reads every list of a PEM text, in its order, up to the first that cannot be read.
+    /// Reads every list of a PEM text, in its order. Text around them is skipped.
     ///
     /// - Returns: One or more.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when there is none, or the first cannot be read.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidCertificate`` when there is none, or one is broken.
     public static func lists(pem: String) throws(DtlsError) -> [DtlsRevocationList] {
         try lists(Array(pem.utf8), from: "the PEM text")
     }
@@ -33,6 +33,16 @@ public struct DtlsRevocationList: Sendable {
                     lists.append(DtlsRevocationList(storage: Storage(takingOwnershipOf: pointer)))
                 }
             }
+        }
+        // As with certificates: the loop ends with "no start line" at the end of the text.
+        let last = ERR_peek_last_error()
+        let reachedEnd = ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE
+        guard reachedEnd || last == 0 else {
+            throw OpenSSLErrorQueue.error(
+                .invalidCertificate,
+                phase: .configuration,
+                "revocation list \(lists.count + 1) of \(source.sanitized()) cannot be read"
+            )
         }
         guard !lists.isEmpty else {
             throw OpenSSLErrorQueue.error(

@@ -61,11 +61,15 @@ struct ClientHelloStart {
     /// Version, random and session ID.
     let beforeCookie: Range<Int>
 
-    /// `nil` when `body` ends before the cookie does, or is of another protocol.
+    /// In bytes (RFC 5246 §7.4.1.2).
+    static let maximumSessionIDLength = 32
+
+    /// `nil` when `body` ends before the cookie does, has a session ID that is too long, or is of another protocol.
     init?(_ datagram: UnsafeRawBufferPointer, _ body: Range<Int>) {
         var reader = RangeReader(body)
         guard let version = reader.take(2), datagram[version.lowerBound] == 0xFE, let random = reader.take(32),
-            let sessionID = reader.take(prefix: 1, in: datagram), let cookie = reader.take(prefix: 1, in: datagram)
+            let sessionID = reader.take(prefix: 1, in: datagram), sessionID.count <= Self.maximumSessionIDLength,
+            let cookie = reader.take(prefix: 1, in: datagram)
         else { return nil }
         self.random = random
         self.sessionID = sessionID

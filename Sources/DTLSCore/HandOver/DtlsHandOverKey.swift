@@ -143,6 +143,12 @@ public struct DtlsHandOverKey: Sendable {
         return contents
     }
 
+    /// Lets be opened once more what has been opened and not been used: of which no association was made.
+    package static func giveBack(_ sealed: [UInt8]) {
+        guard sealed.count >= headerLength else { return }
+        taken.withLock { $0[Array(sealed[16..<headerLength])] = nil }
+    }
+
     /// What this process has taken, by nonce, until it expires.
     private static let taken = Lock<[[UInt8]: Int64]>([:])
 }

@@ -48,6 +48,12 @@ package struct CertificateMint: Sendable {
         try identity(signedBy: issuer)
     }
 
+    /// Seconds, of which any sum is a number; far more than a certificate can say.
+    private static func bounded(_ duration: Duration) -> Int64 {
+        let limit: Int64 = 1 << 40
+        return Swift.min(Swift.max(duration.components.seconds, -limit), limit)
+    }
+
     private func identity(signedBy issuer: DtlsIdentity?) throws(DtlsError) -> DtlsIdentity {
         OpenSSLErrorQueue.clear()
         let privateKey = try makeKey()
@@ -57,7 +63,7 @@ package struct CertificateMint: Sendable {
         try setSerialNumber(of: x509)
         let now = Int64(time(nil))
         try OpenSSLErrorQueue.check(
-            COpenSSL_X509_set_validity(x509, now - startsAgo.components.seconds, now + validFor.components.seconds),
+            COpenSSL_X509_set_validity(x509, now - Self.bounded(startsAgo), now + Self.bounded(validFor)),
             "ASN1_TIME_set"
         )
         let name = Array(commonName.utf8)
