@@ -11,7 +11,8 @@ extension Association {
     ) {
         guard let engine = state.engine, engine.isOpen else { return }
         do throws(DtlsError) {
-            state.successor = try renewal.makeEngine(engine.session)
+            // A server that has answered a session with an alert may take a full handshake.
+            state.successor = try renewal.makeEngine(state.failedRenewals == 0 ? engine.session : nil)
             state.generation += 1
         } catch {
             return effects.merge(collect(&state) { $0.close(as: .failed(error)) })

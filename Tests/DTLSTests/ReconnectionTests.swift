@@ -57,6 +57,41 @@ final class ReconnectionTests: XCTestCase {
         }
     }
 
+    /// A server that ends each handshake which would resume a session, as libcoap's does, gets a full one.
+    func testASessionThatIsRefusedIsNotOfferedAgain() async throws {
+        try await withDeadline {
+            let first = try await DtlsServer.onLoopback()
+            let relay = try Relay(to: first.localAddress)
+            let client = try await DtlsClient.onLoopback()
+            let connection = try await client.connect(
+                to: relay.address,
+                context: .preSharedKey(),
+                reconnection: .whenSilent(for: .seconds(1))
+            )
+            let refusals = Lock(0)
+            relay.rule { [weak relay] datagram in
+                // Where a ClientHello has the length of its session ID (RFC 6347 §4.2.1).
+                guard datagram.direction == .toServer, datagram.bytes.count > 60, datagram.bytes[0] == 22,
+                    datagram.bytes[13] == 1, datagram.bytes[59] > 0
+                else { return [datagram.bytes] }
+                refusals.withLock { $0 += 1 }
+                // handshake_failure, in clear.
+                relay?.inject([21, 0xFE, 0xFD, 0, 0, 0, 0, 0, 0, 0, 9, 0, 2, 2, 40], .toClient)
+                return []
+            }
+            let second = try await Self.restart(relay, .preSharedKey())
+            let echo = second.echo()
+            try await Self.talk(connection) { connection.statistics.reconnections == 1 || connection.state == .closed }
+            XCTAssertEqual(connection.state, .open)
+            XCTAssertGreaterThan(refusals.withLock { $0 }, 0)
+            XCTAssertFalse(connection.negotiated.isResumed)
+            await client.close()
+            await second.close()
+            _ = await echo.value
+            await first.close()
+        }
+    }
+
     func testWithoutTheOptionASilentServerChangesNothing() async throws {
         try await withDeadline {
             let loopback = try await Loopback(relayed: true)
