@@ -26,10 +26,12 @@ public final class DtlsClient: Sendable {
     ///   - options: The socket's options.
     ///   - queue: How much of what a peer sent waits to be read, for each connection.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
-    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``; ``DtlsError/Code-swift.struct/nameResolutionFailed``;
-    ///   ``DtlsError/Code-swift.struct/socketFailed``; ``DtlsError/Code-swift.struct/invalidConfiguration`` for options
-    ///   or limits out of their range, and for an IPv6 zone that this machine does not have;
-    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled while a name is looked up.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/addressInUse``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/nameResolutionFailed``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for options or limits out of their range, and
+    ///   for an IPv6 zone that this machine does not have; ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the
+    ///   task is cancelled while a name is looked up.
     public static func bind(
         host: String = "::",
         port: UInt16 = 0,
@@ -50,9 +52,9 @@ public final class DtlsClient: Sendable {
     ///   - takesOwnership: Whether the descriptor is closed with the client. Default: it is left open.
     ///   - queue: As in ``bind(host:port:options:queue:logger:)``.
     ///   - logger: As in ``bind(host:port:options:queue:logger:)``.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of
-    ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The descriptor is the
-    ///   caller's then.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are
+    ///   out of their range, ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed`` when the system refuses it. The
+    ///   descriptor is the caller's then.
     public init(
         socket descriptor: Int32,
         takesOwnership: Bool = false,
@@ -70,10 +72,10 @@ public final class DtlsClient: Sendable {
 
     /// Goes on with another socket: from another port, another interface or another network.
     ///
-    /// Connections whose handshake has negotiated a Connection ID for the server (``DtlsNegotiated/connectionIDs``) go
-    /// on, and lose nothing but what was on its way: the server follows as soon as it gets a datagram from here, so
-    /// send one. To servers without Connection IDs, and in handshakes that are under way, this client is somebody new,
-    /// whom they do not know.
+    /// Connections whose handshake has negotiated a Connection ID for the server
+    /// (``/DTLSCore/DtlsNegotiated/connectionIDs``) go on, and lose nothing but what was on its way: the server follows
+    /// as soon as it gets a datagram from here, so send one. To servers without Connection IDs, and in handshakes that
+    /// are under way, this client is somebody new, whom they do not know.
     ///
     /// The former socket is closed, or given back if it was the caller's.
     ///
@@ -82,8 +84,8 @@ public final class DtlsClient: Sendable {
     ///   - port: The local port. The default, 0, lets the system pick one.
     ///   - options: The new socket's options.
     /// - Throws: What ``bind(host:port:options:queue:logger:)`` throws, after which the client goes on with the socket
-    ///   that it has; ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed, or the error with
-    ///   which its socket has failed.
+    ///   that it has; ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` when the client is closed, or the
+    ///   error with which its socket has failed.
     public func rebind(
         host: String = "::",
         port: UInt16 = 0,
@@ -116,26 +118,29 @@ public final class DtlsClient: Sendable {
     ///   - context: Credentials and demands. One client may use several side by side, for different peers.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: `host`.
     ///   - timeout: How long the handshake with one address may take, the look-up not counted: above zero, up to one
-    ///     day. Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
+    ///     day. Default: the configuration's ``/DTLSCore/DtlsConfiguration/handshakeTimeout``.
     ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When
     ///     it is expired, was made under other demands or credentials, or the server does not know it any more, the
-    ///     handshake is a full one; ``DtlsNegotiated/isResumed`` tells.
+    ///     handshake is a full one; ``/DTLSCore/DtlsNegotiated/isResumed`` tells.
     ///   - reconnection: What to do when the server answers nothing any more. Default: nothing.
     /// - Returns: The connection, open. Hold it: it is closed when nobody does.
-    /// - Throws: ``DtlsError/Code-swift.struct/nameResolutionFailed``;
-    ///   ``DtlsError/Code-swift.struct/handshakeTimedOut``; ``DtlsError/Code-swift.struct/peerUnreachable`` when nobody
-    ///   listens at the port (at once; where the system tells, which is Linux, and connected sockets elsewhere), or
-    ///   there is no route to the host (at once when this machine has none, else when the time is over);
-    ///   ``DtlsError/Code-swift.struct/certificateRejected``; ``DtlsError/Code-swift.struct/authenticationFailed`` when
-    ///   the pre-shared keys differ; ``DtlsError/Code-swift.struct/handshakeFailed``;
-    ///   ``DtlsError/Code-swift.struct/noApplicationProtocol``; ``DtlsError/Code-swift.struct/missingServerName`` for
-    ///   an empty `serverName` where names are verified; ``DtlsError/Code-swift.struct/invalidConfiguration`` for a
-    ///   server name that is none, a timeout or silence out of its range, and a Connection ID that is in use or of a
-    ///   wrong length; ``DtlsError/Code-swift.struct/peerAlreadyConnected``;
-    ///   ``DtlsError/Code-swift.struct/connectionClosed`` when the client is closed meanwhile, or the error with which
-    ///   its socket has failed; ``DtlsError/Code-swift.struct/internalFailure``;
-    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled, which gives the handshake up unless
-    ///   another call waits for it.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/nameResolutionFailed``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/handshakeTimedOut``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/peerUnreachable`` when nobody listens at the port (at once; where the
+    ///   system tells, which is Linux, and connected sockets elsewhere), or there is no route to the host (at once when
+    ///   this machine has none, else when the time is over);
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/certificateRejected``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/authenticationFailed`` when the pre-shared keys differ;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/handshakeFailed``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/noApplicationProtocol``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/missingServerName`` for an empty `serverName` where names are
+    ///   verified; ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a server name that is none, a
+    ///   timeout or silence out of its range, and a Connection ID that is in use or of a wrong length;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/peerAlreadyConnected``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` when the client is closed meanwhile, or the error
+    ///   with which its socket has failed; ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task is cancelled, which gives the handshake up
+    ///   unless another call waits for it.
     public func connect(
         to host: String,
         port: UInt16,
@@ -171,7 +176,8 @@ public final class DtlsClient: Sendable {
     ///   - reconnection: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     /// - Returns: As ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does.
     /// - Throws: As ``connect(to:port:context:serverName:timeout:session:reconnection:)`` does;
-    ///   ``DtlsError/Code-swift.struct/nameResolutionFailed`` when the socket does not reach the address's family.
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/nameResolutionFailed`` when the socket does not reach the address's
+    ///   family.
     public func connect(
         to address: DtlsAddress,
         context: DtlsClientContext,
@@ -207,7 +213,7 @@ public final class DtlsClient: Sendable {
     }
 
     /// Closes every connection with close_notify, ends the connects under way with
-    /// ``DtlsError/Code-swift.struct/connectionClosed``, and closes the socket or gives it back.
+    /// ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed``, and closes the socket or gives it back.
     ///
     /// Returns when that is done, also in a task that was cancelled. May be called any number of times.
     public func close() async {

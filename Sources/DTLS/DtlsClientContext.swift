@@ -24,20 +24,21 @@ public final class DtlsClientContext: Sendable {
     /// Makes a context.
     ///
     /// - Parameters:
-    ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/identity`` is presented when the
-    ///     server asks for a certificate.
+    ///   - configuration: The settings that both roles share. Its ``/DTLSCore/DtlsConfiguration/identity`` is presented
+    ///     when the server asks for a certificate.
     ///   - preSharedKey: The identity and key to use, whatever the server's hint. With one, and without
-    ///     ``DtlsConfiguration/trust``, only pre-shared-key suites are offered. Default: none.
-    ///   - verification: What to demand of the server's certificate. Default: ``DtlsServerVerification/chainAndName``.
+    ///     ``/DTLSCore/DtlsConfiguration/trust``, only pre-shared-key suites are offered. Default: none.
+    ///   - verification: What to demand of the server's certificate. Default:
+    ///     ``/DTLSCore/DtlsServerVerification/chainAndName``.
     ///   - acceptsCertificates: Asked, in a task of its own, when the server's certificates have passed `verification`
-    ///     (or, with ``DtlsServerVerification/byApplication``, whatever OpenSSL says of them). The handshake waits for
-    ///     the answer, within its time; nothing is sent under the new keys before. `false` ends it with
-    ///     ``DtlsError/Code-swift.struct/certificateRejected``. Not asked when a session is resumed. It may take its
-    ///     time and call everything. Default: nobody is asked.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
-    ///   selects nothing, what OpenSSL does not know, or ``DtlsServerVerification/byApplication`` without
-    ///   `acceptsCertificates`; ``DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
-    ///   ``DtlsError/Code-swift.struct/internalFailure``.
+    ///     (or, with ``/DTLSCore/DtlsServerVerification/byApplication``, whatever OpenSSL says of them). The handshake
+    ///     waits for the answer, within its time; nothing is sent under the new keys before. `false` ends it with
+    ///     ``/DTLSCore/DtlsError/Code-swift.struct/certificateRejected``. Not asked when a session is resumed. It may
+    ///     take its time and call everything. Default: nobody is asked.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher
+    ///   list that selects nothing, what OpenSSL does not know, or ``/DTLSCore/DtlsServerVerification/byApplication``
+    ///   without `acceptsCertificates`; ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` for what needs a later
+    ///   OpenSSL; ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure``.
     public convenience init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKey: DtlsPreSharedKey? = nil,
@@ -81,8 +82,8 @@ public final class DtlsClientContext: Sendable {
     ///   - acceptsCertificates: As in ``init(_:preSharedKey:verification:acceptsCertificates:)``.
     ///   - preSharedKeyForHint: Called once in each handshake, in a task of its own, with the server's hint or `nil`.
     ///     It may take as long as the handshake's timeout leaves it, and call everything. `nil` ends the handshake with
-    ///     ``DtlsError/Code-swift.struct/authenticationFailed``. Without ``DtlsConfiguration/trust`` only
-    ///     pre-shared-key suites are offered.
+    ///     ``/DTLSCore/DtlsError/Code-swift.struct/authenticationFailed``. Without
+    ///     ``/DTLSCore/DtlsConfiguration/trust`` only pre-shared-key suites are offered.
     /// - Throws: As ``init(_:preSharedKey:verification:acceptsCertificates:)`` does.
     public convenience init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),

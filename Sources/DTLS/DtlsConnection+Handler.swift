@@ -19,8 +19,8 @@ extension DtlsConnection {
     /// microseconds, copied, to a task.
     ///
     /// When the system refuses what the handler sends, that throws nothing, as it does elsewhere: the handler has
-    /// returned long before. It is counted (``DtlsStatistics/sendFailures`` of the server or client), and a path that
-    /// carries less lowers ``maximumPayloadSize``.
+    /// returned long before. It is counted (``/DTLSCore/DtlsStatistics/sendFailures`` of the server or client), and a
+    /// path that carries less lowers ``maximumPayloadSize``.
     ///
     /// What came before and nobody has read comes first. From then on the sequence gets nothing, and whoever iterates
     /// waits for the end. The connection lives on, and stays open, without anybody holding it, until it ends.

@@ -20,10 +20,10 @@ public enum DtlsConnectionState: Sendable, Hashable {
 ///
 /// The sequence ends when the connection does, and ``closeReason`` says why: the peer's close_notify, ``close()``, a
 /// peer that has started anew, a server that has handed it over, needed its place for another peer, or found it idle
-/// for too long. It throws the ``DtlsError`` with which the association failed. What came before the end can still be
-/// read, unless this side has closed. Several tasks may iterate: each datagram goes to one of them. As many datagrams
-/// as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a reader; what comes beyond is dropped and counted
-/// in ``statistics``, as UDP would. ``handleDatagrams(with:closed:)`` needs no task.
+/// for too long. It throws the ``/DTLSCore/DtlsError`` with which the association failed. What came before the end can
+/// still be read, unless this side has closed. Several tasks may iterate: each datagram goes to one of them. As many
+/// datagrams as ``DtlsQueueLimits`` says (by default 1,024 and 1 MiB) wait for a reader; what comes beyond is dropped
+/// and counted in ``statistics``, as UDP would. ``handleDatagrams(with:closed:)`` needs no task.
 ///
 /// Everything may be called from any thread or task. A connection that nobody holds any more is closed.
 public final class DtlsConnection: Sendable {
@@ -51,7 +51,7 @@ public final class DtlsConnection: Sendable {
     /// The address at which the peer is, as far as the newest authentic datagram shows.
     ///
     /// It changes where the handshake has negotiated a Connection ID for this side
-    /// (``DtlsNegotiated/connectionIDs``), and on servers that find peers without one by their keys
+    /// (``/DTLSCore/DtlsNegotiated/connectionIDs``), and on servers that find peers without one by their keys
     /// (``DtlsServerLimits/movedPeerTrials``): then the peer may go to another address or port, and datagrams follow
     /// it. See ``peerAddress(otherThan:)``.
     public var peerAddress: DtlsAddress { association.peer }
@@ -93,21 +93,22 @@ public final class DtlsConnection: Sendable {
     ///
     /// A task on a connection's ``executor`` that sends without end waits now and then, for others to have their turn.
     /// What is sent there, or by a handler, leaves at the end of the loop's turn: what the system refuses then is
-    /// counted (``DtlsStatistics/sendFailures`` of the server or client), and throws nothing.
+    /// counted (``/DTLSCore/DtlsStatistics/sendFailures`` of the server or client), and throws nothing.
     ///
     /// Like all datagrams it may be lost on its way, and nobody tells. That is so, too, when the interface's queue is
     /// full (`ENOBUFS`) and when the peer's port is closed for a while: an association that is open never ends by what
     /// the network says.
     ///
     /// - Parameter payload: 1 to ``maximumPayloadSize`` bytes.
-    /// - Throws: ``DtlsError/Code-swift.struct/payloadTooLarge``, also when the path carries less than
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/payloadTooLarge``, also when the path carries less than
     ///   ``maximumPayloadSize`` said, which has changed then and is in the error's hint, or, for an empty payload,
-    ///   ``DtlsError/Code-swift.struct/unsupported``, after which the connection lives on;
-    ///   ``DtlsError/Code-swift.struct/keysUsedUp``, with which it ends;
-    ///   ``DtlsError/Code-swift.struct/connectionClosed`` or the error with which it failed once it has ended;
-    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route to the peer, a
-    ///   firewall on this machine), after which the connection lives on; ``DtlsError/Code-swift.struct/cancelled`` when
-    ///   the task was cancelled while it waited, or before it would have. Nothing was sent then.
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/unsupported``, after which the connection lives on;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/keysUsedUp``, with which it ends;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` or the error with which it failed once it has
+    ///   ended; ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed`` when the system refuses the datagram (no route
+    ///   to the peer, a firewall on this machine), after which the connection lives on;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task was cancelled while it waited, or before it
+    ///   would have. Nothing was sent then.
     public func send(_ payload: [UInt8]) async throws(DtlsError) {
         // Before it can fail: who tries again and again is to let others go on, too.
         if LoopExecutor.hasSentEnough() { await Task.yield() }
@@ -154,9 +155,9 @@ public final class DtlsConnection: Sendable {
     ///   - context: What they are bound to; `nil` and empty are different. Label and context have 958 bytes together at
     ///     the most.
     ///   - count: How many: 1 to 16,384.
-    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end, or the error with which it failed;
-    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` for a count, label or context that is not possible, and
-    ///   for the labels of TLS itself (RFC 5705 §4).
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` after the end, or the error with which it
+    ///   failed; ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a count, label or context that is
+    ///   not possible, and for the labels of TLS itself (RFC 5705 §4).
     public func exportKeyingMaterial(
         label: String,
         context: [UInt8]? = nil,
@@ -169,9 +170,9 @@ public final class DtlsConnection: Sendable {
 
     /// The keys of SRTP (RFC 5764 §4.2), the same ones at each call.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/connectionClosed`` after the end, or the error with which it failed;
-    ///   ``DtlsError/Code-swift.struct/unsupported`` when no profile was negotiated
-    ///   (``DtlsConfiguration/srtpProfiles``).
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` after the end, or the error with which it
+    ///   failed; ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` when no profile was negotiated
+    ///   (``/DTLSCore/DtlsConfiguration/srtpProfiles``).
     public func srtpKeys() throws(DtlsError) -> DtlsSRTPKeys {
         try association.ask { engine throws(DtlsError) in try engine.srtpKeys() }
     }
@@ -184,8 +185,8 @@ public final class DtlsConnection: Sendable {
         association.close()
     }
 
-    /// Waits for the end of the connection and says why it came, or ``DtlsCloseReason/closedLocally`` when the waiting
-    /// task was cancelled before.
+    /// Waits for the end of the connection and says why it came, or ``/DTLSCore/DtlsCloseReason/closedLocally`` when
+    /// the waiting task was cancelled before.
     public func waitUntilClosed() async -> DtlsCloseReason {
         await association.waitUntilClosed() ?? .closedLocally
     }
@@ -203,8 +204,8 @@ extension DtlsConnection: AsyncSequence {
 
         /// Waits for the next datagram, of 1 to 16,384 bytes; `nil` at the end.
         ///
-        /// - Throws: The error with which the association failed, or ``DtlsError/Code-swift.struct/cancelled`` when the
-        ///   task was cancelled.
+        /// - Throws: The error with which the association failed, or
+        ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task was cancelled.
         public mutating func next() async throws(DtlsError) -> [UInt8]? {
             try await connection.association.nextPayload()
         }

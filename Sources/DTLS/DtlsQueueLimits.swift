@@ -1,7 +1,8 @@
 /// How much of what a peer sent waits to be read. What comes beyond is dropped and counted as
-/// ``DtlsDropReason/receiveQueueFull``, as UDP would.
+/// ``/DTLSCore/DtlsDropReason/receiveQueueFull``, as UDP would.
 ///
-/// Clients and servers check it when they are made, and throw ``DtlsError/Code-swift.struct/invalidConfiguration``.
+/// Clients and servers check it when they are made, and throw
+/// ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration``.
 public struct DtlsQueueLimits: Sendable, Hashable {
     /// How many payloads: 1 or more. Default: 1,024.
     public var datagrams: Int

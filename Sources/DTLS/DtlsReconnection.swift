@@ -15,16 +15,16 @@ public struct DtlsReconnection: Sendable, Hashable {
     /// after all, it stays.
     ///
     /// When the handshake is finished the connection goes on under the new association: ``DtlsConnection/negotiated``
-    /// and exported keys are the new one's, and ``DtlsStatistics/reconnections`` counts it. The context's questions (a
-    /// pre-shared key, a verdict over certificates) are asked again. When nobody answers the handshake, or it fails
-    /// three times in a row, the connection ends with its error. What was sent into the silence is lost; this is no
-    /// retransmission.
+    /// and exported keys are the new one's, and ``/DTLSCore/DtlsStatistics/reconnections`` counts it. The context's
+    /// questions (a pre-shared key, a verdict over certificates) are asked again. When nobody answers the handshake, or
+    /// it fails three times in a row, the connection ends with its error. What was sent into the silence is lost; this
+    /// is no retransmission.
     ///
     /// Only for protocols in which the server answers: to a server that merely listens, every silence looks like a
     /// restart.
     ///
     /// - Parameter silence: One second to one day, or connects throw
-    ///   ``DtlsError/Code-swift.struct/invalidConfiguration``. Default: 30 seconds.
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration``. Default: 30 seconds.
     public static func whenSilent(for silence: Duration = .seconds(30)) -> DtlsReconnection {
         DtlsReconnection(silence: silence)
     }

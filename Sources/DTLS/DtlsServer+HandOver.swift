@@ -37,10 +37,10 @@ extension DtlsServer {
     /// Seals open associations into bytes, with which another server goes on: in another process, or on another host to
     /// which the peers' datagrams will come.
     ///
-    /// Here they have ended from that moment, with ``DtlsCloseReason/handedOver``; their peers are told nothing. What
-    /// they had received and nobody has read goes along. What comes between is lost as datagrams are, unless this
-    /// server was told before to read no more (``stopReading()``), hands over its socket, too (``handOverSocket()``,
-    /// ``handOverSockets()``), and the other server is made with both: then it waits there.
+    /// Here they have ended from that moment, with ``/DTLSCore/DtlsCloseReason/handedOver``; their peers are told
+    /// nothing. What they had received and nobody has read goes along. What comes between is lost as datagrams are,
+    /// unless this server was told before to read no more (``stopReading()``), hands over its socket, too
+    /// (``handOverSocket()``, ``handOverSockets()``), and the other server is made with both: then it waits there.
     ///
     /// The bytes must be imported once: two servers that go on with the same keys use nonces twice, which gives the
     /// keys' secrets away. Within a process a second import is refused; beyond it nobody but the caller can see to
@@ -52,9 +52,9 @@ extension DtlsServer {
     ///     Default: five minutes.
     ///   - isIncluded: Which associations are meant, by where the peer is and what the handshake has settled. It is
     ///     called before this returns, on the caller's thread, without a lock held. Default: all.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a lifetime out of its range and
-    ///   ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness, before anything was done; the
-    ///   latter also when OpenSSL cannot seal, and then what was to be exported is lost.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a lifetime out of its range and
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure`` when there is no randomness, before anything was
+    ///   done; the latter also when OpenSSL cannot seal, and then what was to be exported is lost.
     public func exportAssociations(
         under key: DtlsHandOverKey,
         lifetime: Duration = .seconds(300),
@@ -92,9 +92,10 @@ extension DtlsServer {
     /// - Returns: How many were taken over, those included that the limits have closed. One that cannot be read (it may
     ///   be of a cipher that this host's OpenSSL does not have) is left out. Others, for which there is no place (their
     ///   peer has connected anew, or another one has their Connection ID), are closed with close_notify.
-    /// - Throws: ``DtlsError/Code-swift.struct/handOverRefused`` when the bytes do not open under the key, have
-    ///   expired, are of another version of the library, or were imported in this process before;
-    ///   ``DtlsError/Code-swift.struct/connectionClosed`` when the server is closed. Nothing was imported then.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/handOverRefused`` when the bytes do not open under the key,
+    ///   have expired, are of another version of the library, or were imported in this process before;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` when the server is closed. Nothing was imported
+    ///   then.
     @discardableResult
     public func importAssociations(_ bytes: [UInt8], under key: DtlsHandOverKey) throws(DtlsError) -> Int {
         guard !endpoints[0].state.withLock({ $0.isClosed }) else {
@@ -149,8 +150,8 @@ extension DtlsServer {
     ///
     /// - Returns: A descriptor of the socket, without `FD_CLOEXEC`, so that a program that is started inherits it. It
     ///   is the caller's to close.
-    /// - Throws: ``DtlsError/Code-swift.struct/socketFailed`` when there is no descriptor left, or the server was
-    ///   closed before; ``DtlsError/Code-swift.struct/unsupported`` when the server has several sockets
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed`` when there is no descriptor left, or the server
+    ///   was closed before; ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` when the server has several sockets
     ///   (``handOverSockets()``).
     public func handOverSocket() async throws(DtlsError) -> Int32 {
         guard endpoints.count == 1 else {
@@ -170,8 +171,8 @@ extension DtlsServer {
     /// - Returns: Descriptors of the sockets, as ``handOverSocket()`` has them, in the order in which the successor is
     ///   to be made with them. They are the caller's to close. A successor without one of them would not get what comes
     ///   to it.
-    /// - Throws: ``DtlsError/Code-swift.struct/socketFailed`` when there are not enough descriptors left, or the server
-    ///   was closed before.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed`` when there are not enough descriptors left, or
+    ///   the server was closed before.
     public func handOverSockets() async throws(DtlsError) -> [Int32] {
         var copies: [Int32] = []
         do throws(DtlsError) {

@@ -54,8 +54,8 @@ public final class DtlsServer: Sendable {
     ///   - admitsAddress: Asked about the source of each hello of a stranger, and of each datagram of a peer that has
     ///     moved, before anything is computed but whose datagram it is. Called on the loop that it came to, on several
     ///     at once, without a lock held: it must be quick, and must not wait for this server. `false` drops the
-    ///     datagram (``DtlsDropReason/refusedAddress``). Default: everyone may come. (Addresses can be forged; after
-    ///     the cookie exchange they are not.)
+    ///     datagram (``/DTLSCore/DtlsDropReason/refusedAddress``). Default: everyone may come. (Addresses can be
+    ///     forged; after the cookie exchange they are not.)
     ///   - handshakeFailed: Told of each handshake that failed after its cookie, where its peer was, and why: for logs,
     ///     or to ban an address. Not of those that were closed, evicted or given up for a new one. Called on a loop or
     ///     wherever the failure was noticed, without a lock held; it must be quick.
@@ -63,13 +63,15 @@ public final class DtlsServer: Sendable {
     ///   - associations: What another server has exported (``exportAssociations(under:lifetime:where:)``). It is
     ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.
     ///     It is opened before the socket is bound: where that fails, it is used up in this process. Default: none.
-    /// - Throws: ``DtlsError/Code-swift.struct/addressInUse``; ``DtlsError/Code-swift.struct/nameResolutionFailed``;
-    ///   ``DtlsError/Code-swift.struct/socketFailed``; ``DtlsError/Code-swift.struct/invalidConfiguration`` for
-    ///   options, limits or a number of loops out of their range, and for an IPv6 zone that this machine does not have;
-    ///   ``DtlsError/Code-swift.struct/unsupported`` for more than one loop where the system does not spread the peers;
-    ///   ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`;
-    ///   ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness;
-    ///   ``DtlsError/Code-swift.struct/cancelled`` when the task is cancelled while a name is looked up.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/addressInUse``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/nameResolutionFailed``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed``;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for options, limits or a number of loops out of
+    ///   their range, and for an IPv6 zone that this machine does not have;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` for more than one loop where the system does not spread
+    ///   the peers; ``/DTLSCore/DtlsError/Code-swift.struct/handOverRefused`` for `associations`;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure`` when there is no randomness;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task is cancelled while a name is looked up.
     public static func bind(
         host: String = "::",
         port: UInt16,
@@ -115,11 +117,11 @@ public final class DtlsServer: Sendable {
     ///   - handshakeFailed: Told of each handshake that failed after its cookie.
     ///   - logger: Where to log.
     ///   - associations: What another server has exported.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are out of
-    ///   their range, ``DtlsError/Code-swift.struct/socketFailed`` when the system refuses it,
-    ///   ``DtlsError/Code-swift.struct/handOverRefused`` for `associations`,
-    ///   ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness. The descriptor is the caller's
-    ///   then.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` when it is no such socket or limits are
+    ///   out of their range, ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed`` when the system refuses it,
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/handOverRefused`` for `associations`,
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure`` when there is no randomness. The descriptor is the
+    ///   caller's then.
     public convenience init(
         socket descriptor: Int32,
         takesOwnership: Bool = false,
@@ -157,9 +159,9 @@ public final class DtlsServer: Sendable {
     ///   - handshakeFailed: Told of each handshake that failed after its cookie.
     ///   - logger: Where to log.
     ///   - associations: What another server has exported.
-    /// - Throws: As for a single socket;
-    ///   ``DtlsError/Code-swift.struct/invalidConfiguration`` also when they do not share a port or are not 1 to 64,
-    ///   ``DtlsError/Code-swift.struct/unsupported`` for several where the system does not spread the peers.
+    /// - Throws: As for a single socket; ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` also when they
+    ///   do not share a port or are not 1 to 64, ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` for several
+    ///   where the system does not spread the peers.
     public convenience init(
         sockets descriptors: [Int32],
         takesOwnership: Bool = false,
@@ -214,8 +216,8 @@ public final class DtlsServer: Sendable {
     /// Lets nobody new in, waits until every connection has ended by itself or the time is over, and closes the server.
     ///
     /// Handshakes under way are finished and come out of the sequence as ever; what waits there counts as a connection.
-    /// Hellos are dropped and counted as ``DtlsDropReason/draining``, so that clients try another host. Tell the peers
-    /// in your own protocol that they should go.
+    /// Hellos are dropped and counted as ``/DTLSCore/DtlsDropReason/draining``, so that clients try another host. Tell
+    /// the peers in your own protocol that they should go.
     ///
     /// - Parameter timeout: How long to wait, up to 100 years. When the task is cancelled the wait ends early, and the
     ///   server is closed.

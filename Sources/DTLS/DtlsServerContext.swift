@@ -1,7 +1,7 @@
 /// What a server needs to know to prove who it is and to let clients in.
 ///
-/// It has a certificate (``DtlsConfiguration/identity``), pre-shared keys, or both. Make it once, which may read the
-/// system's roots from disk; it may serve any number of servers at the same time.
+/// It has a certificate (``/DTLSCore/DtlsConfiguration/identity``), pre-shared keys, or both. Make it once, which may
+/// read the system's roots from disk; it may serve any number of servers at the same time.
 ///
 /// The closures that it is given are called in tasks of their own, outside of every loop: they may take their time,
 /// within the handshake's, and call everything; other peers go on meanwhile.
@@ -21,8 +21,8 @@ public final class DtlsServerContext: Sendable {
     /// Makes a context.
     ///
     /// - Parameters:
-    ///   - configuration: The settings that both roles share. Its ``DtlsConfiguration/trust`` verifies clients'
-    ///     certificates.
+    ///   - configuration: The settings that both roles share. Its ``/DTLSCore/DtlsConfiguration/trust`` verifies
+    ///     clients' certificates.
     ///   - preSharedKeys: The keys of the clients. Default: none are accepted.
     ///   - identityHint: What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
     ///     Default: nothing.
@@ -31,20 +31,21 @@ public final class DtlsServerContext: Sendable {
     ///     `identityFor`. Default: they are not asked.
     ///   - identityFor: Chooses the certificate for each client by what its hello says (the server name, suites,
     ///     signature algorithms), in a task of its own; the handshake waits, within its time. `nil` stands for the
-    ///     configuration's ``DtlsConfiguration/identity``. Contexts for several names need no other way. Default:
-    ///     nobody is asked.
+    ///     configuration's ``/DTLSCore/DtlsConfiguration/identity``. Contexts for several names need no other way.
+    ///     Default: nobody is asked.
     ///   - acceptsCertificates: Asked, in a task of its own, when a client's certificates have led to a trusted root
     ///     (or, with `applicationOverrules`, whatever OpenSSL says of them). The connection is exposed only after the
-    ///     answer; `false` ends it with ``DtlsError/Code-swift.struct/certificateRejected``, and the client gets
-    ///     close_notify. Such servers resume no sessions, because a ticket goes out before the answer. Needs
+    ///     answer; `false` ends it with ``/DTLSCore/DtlsError/Code-swift.struct/certificateRejected``, and the client
+    ///     gets close_notify. Such servers resume no sessions, because a ticket goes out before the answer. Needs
     ///     `clientCertificates`. Default: nobody is asked.
     ///   - applicationOverrules: Whether `acceptsCertificates`, which it needs, alone decides. Default: no.
     ///   - resumption: How clients resume sessions. Default: tickets under keys of this context's own, unless there is
     ///     `acceptsCertificates`.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher list that
-    ///   selects nothing, what OpenSSL does not know, arguments that contradict each other (`acceptsCertificates`
-    ///   beside tickets or a store), or a context that could serve nobody; ``DtlsError/Code-swift.struct/unsupported``
-    ///   for what needs a later OpenSSL; ``DtlsError/Code-swift.struct/internalFailure``.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher
+    ///   list that selects nothing, what OpenSSL does not know, arguments that contradict each other
+    ///   (`acceptsCertificates` beside tickets or a store), or a context that could serve nobody;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure``.
     public init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),
         preSharedKeys: DtlsPreSharedKeyStore? = nil,
@@ -89,10 +90,10 @@ public final class DtlsServerContext: Sendable {
 
 /// The pre-shared keys that a server accepts: a table, or a look-up.
 ///
-/// A wrong key, or an unknown identity unless that is told (``DtlsUnknownIdentityPolicy/alert``), ends a handshake with
-/// ``DtlsError/Code-swift.struct/authenticationFailed`` on both sides, but not at once: anybody can forge a Finished
-/// that does not open, so the client's own has to come again. The server waits three times for that, about three
-/// seconds with the default ``DtlsRetransmissionPolicy``.
+/// A wrong key, or an unknown identity unless that is told (``/DTLSCore/DtlsUnknownIdentityPolicy/alert``), ends a
+/// handshake with ``/DTLSCore/DtlsError/Code-swift.struct/authenticationFailed`` on both sides, but not at once:
+/// anybody can forge a Finished that does not open, so the client's own has to come again. The server waits three times
+/// for that, about three seconds with the default ``/DTLSCore/DtlsRetransmissionPolicy``.
 public struct DtlsPreSharedKeyStore: Sendable {
     enum Source: Sendable {
         case table([[UInt8]: DtlsSecretBytes])

@@ -83,8 +83,8 @@ public final class DtlsInMemorySessionStore: DtlsSessionStore {
 
 /// How a server lets clients resume sessions: a shorter handshake, without certificates or keys being computed again.
 ///
-/// Lifetimes are checked when the context is made, which throws ``DtlsError/Code-swift.struct/invalidConfiguration``
-/// for one out of its range.
+/// Lifetimes are checked when the context is made, which throws
+/// ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for one out of its range.
 public struct DtlsServerResumption: Sendable {
     enum Kind: Sendable {
         case none

@@ -1,6 +1,6 @@
 public import DTLSCore
 
-/// A client's and a server's ``DtlsEngine`` in one process, joined by two links that may be bad.
+/// A client's and a server's ``/DTLSCore/DtlsEngine`` in one process, joined by two links that may be bad.
 ///
 /// Nothing happens by itself: call ``start(now:)``, then ``advance(to:)`` as time goes on, or let
 /// ``run(within:isolation:until:)`` do it in real time. What the links do depends on their seeds alone.
@@ -56,11 +56,12 @@ public final class DtlsEnginePair {
     ///   - server: The context of the server's engine, which is made when the client has passed the gate.
     ///   - conditions: What both links do to datagrams. Default: nothing.
     ///   - seed: Decides what becomes of each datagram. The two links do not do the same for it.
-    ///   - usesGate: Whether the client meets a ``DtlsHelloGate`` first, as on the Internet, or the server's engine at
-    ///     once. Default: a gate.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range and, without a
-    ///   gate, for a context of the wrong role; ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no
-    ///   memory. With a gate a context of the wrong role, or one for which no engine can be made, lets nobody in.
+    ///   - usesGate: Whether the client meets a ``/DTLSCore/DtlsHelloGate`` first, as on the Internet, or the server's
+    ///     engine at once. Default: a gate.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range and,
+    ///   without a gate, for a context of the wrong role; ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure``
+    ///   when OpenSSL has no memory. With a gate a context of the wrong role, or one for which no engine can be made,
+    ///   lets nobody in.
     public init(
         client: DtlsEngine,
         server: DtlsEngineContext,
@@ -104,11 +105,11 @@ public final class DtlsEnginePair {
     /// Sends a payload from one side to the other.
     ///
     /// - Parameters:
-    ///   - payload: 1 to ``DtlsEngine/maximumPayloadSize`` bytes.
+    ///   - payload: 1 to ``/DTLSCore/DtlsEngine/maximumPayloadSize`` bytes.
     ///   - role: Who sends it.
     ///   - now: The time, at which the datagram enters the link.
-    /// - Throws: What ``DtlsEngine/send(_:)`` throws; ``DtlsError/Code-swift.struct/connectionClosed`` also where there
-    ///   is no server yet.
+    /// - Throws: What ``/DTLSCore/DtlsEngine/send(_:)`` throws;
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` also where there is no server yet.
     public func send(_ payload: [UInt8], from role: DtlsRole, now: ContinuousClock.Instant) throws(DtlsError) {
         guard let engine = role == .client ? client : server else {
             throw DtlsError(.connectionClosed, phase: .handshake, "the server has not let the client in")

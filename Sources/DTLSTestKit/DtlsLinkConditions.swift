@@ -48,7 +48,7 @@ public struct DtlsLinkConditions: Sendable, Hashable {
 
     /// Checks that every value is in its range, as pairs and relays do.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when one is not.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` when one is not.
     public func validate() throws(DtlsError) {
         let probabilities = [
             ("loss", loss), ("duplication", duplication), ("reordering", reordering), ("corruption", corruption),

@@ -23,8 +23,8 @@ public final class DtlsTestRelay: Sendable {
     ///   - toServer: What happens to datagrams on their way to the server. Default: nothing.
     ///   - toClient: What happens to datagrams on their way to a client. Default: nothing.
     ///   - seed: Decides, with the conditions, what becomes of each datagram.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range,
-    ///   ``DtlsError/Code-swift.struct/socketFailed`` when the system has no descriptor or no port left.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range,
+    ///   ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed`` when the system has no descriptor or no port left.
     public init(
         to server: DtlsAddress,
         toServer: DtlsLinkConditions = DtlsLinkConditions(),
@@ -49,7 +49,7 @@ public final class DtlsTestRelay: Sendable {
     /// Changes what happens to datagrams from now on, for clients known and new. It does not wait until that is done:
     /// what comes before it is may still meet the former conditions.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range.
     public func setConditions(toServer: DtlsLinkConditions, toClient: DtlsLinkConditions) throws(DtlsError) {
         try toServer.validate()
         try toClient.validate()

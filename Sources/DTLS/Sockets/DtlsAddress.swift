@@ -33,8 +33,8 @@ public struct DtlsAddress: Sendable, Hashable, CustomStringConvertible {
     ///   - ipAddress: For example `"192.0.2.1"`, `"::1"` or, for a link-local address with its zone,
     ///     `"fe80::1%eth0"` or `"fe80::1%2"`. No brackets and no port.
     ///   - port: The UDP port.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` when the text is not an IP address, names an
-    ///   interface that this machine does not have, or has a zone behind an address that is not link-local.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` when the text is not an IP address,
+    ///   names an interface that this machine does not have, or has a zone behind an address that is not link-local.
     public init(ipAddress: String, port: UInt16) throws(DtlsError) {
         guard let parsed = try Self.parse(ipAddress, port: port) else {
             throw DtlsError(

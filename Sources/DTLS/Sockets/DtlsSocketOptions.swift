@@ -41,8 +41,8 @@ public struct DtlsSocketOptions: Sendable {
     /// On Linux this is `SO_BINDTODEVICE`, by which the socket also receives from this interface alone, or, before
     /// Linux 5.7 and without privileges, `IP_UNICAST_IF` and `IPV6_UNICAST_IF`, which concern only what is sent. On
     /// Darwin it is `IP_BOUND_IF` or `IPV6_BOUND_IF`. An interface that the machine does not have, or a name that
-    /// cannot be one (1 to 15 bytes), throws ``DtlsError/Code-swift.struct/invalidConfiguration`` when the socket is
-    /// bound.
+    /// cannot be one (1 to 15 bytes), throws ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` when the
+    /// socket is bound.
     public var interface: String?
 
     /// The differentiated-services code point (RFC 2474) of every datagram, 0...63; nil leaves the system's default
@@ -55,8 +55,8 @@ public struct DtlsSocketOptions: Sendable {
     /// Makes socket options; see the properties for units and ranges.
     ///
     /// Values are checked when the socket is bound: one that is out of range throws
-    /// ``DtlsError/Code-swift.struct/invalidConfiguration`` there, and one that the system does not take
-    /// ``DtlsError/Code-swift.struct/socketFailed``.
+    /// ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` there, and one that the system does not take
+    /// ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed``.
     public init(
         reuseAddress: Bool = false,
         reusePort: Bool = false,
