@@ -129,3 +129,8 @@ let package = Package(
     ],
     swiftLanguageModes: [.v6]
 )
+
+// Who builds the documentation sets this; who uses the package has nothing to fetch for it.
+if Context.environment["SWIFT_DTLS_DOCUMENTATION"] != nil {
+    package.dependencies.append(.package(url: "https://github.com/swiftlang/swift-docc-plugin", from: "1.5.0"))
+}
