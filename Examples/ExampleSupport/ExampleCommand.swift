@@ -27,31 +27,20 @@ extension ExampleCommand {
             exit(withError: error)
         }
         let text = escapedForTerminal(message(of: error).replacing("\n", with: " ").utf8)
-        let advice = status == .validationFailure ? " (see \(_commandName) --help)" : ""
+        let advice = status == .validationFailure ? " (see \(namedCommand) --help)" : ""
         Console.note("\(_commandName): \(text)\(advice)")
         exit(withError: status)
     }
 
-    private static func message(of error: any Error) -> String {
-        switch error {
-        case let error as DtlsError: inOptions(error.description)
-        case let error as ExampleFailure: error.message
-        default: message(for: error)
-        }
+    /// The command with the subcommand that the command line names.
+    private static var namedCommand: String {
+        let names = configuration.subcommands.map { $0._commandName }
+        guard let first = CommandLine.arguments.dropFirst().first, names.contains(first) else { return _commandName }
+        return "\(_commandName) \(first)"
     }
 
-    /// The library advises programmers; whoever runs a program has its options.
-    private static func inOptions(_ text: String) -> String {
-        let options = [
-            ("add its root to the configuration's trust", "give its root's certificate with --ca"),
-            ("serverName sets the expected one", "--server-name sets the expected one"),
-            ("give its passphrase", "decrypt it first: openssl pkey -in FILE -out FILE"),
-            ("raise the configuration's mtu", "raise --mtu"),
-            ("set the client configuration's identity", "its option is --certificate"),
-            ("set the configuration's identity", "give --certificate"),
-            ("give the server's DNS name or IP address, or choose insecureIgnoreServerName", "give --server-name"),
-        ]
-        return options.reduce(text) { $0.replacing($1.0, with: $1.1) }
+    private static func message(of error: any Error) -> String {
+        error is DtlsError || error is ExampleFailure ? failureText(error) : message(for: error)
     }
 
     private static func exitStatus(for error: any Error) -> ExitCode {
@@ -62,6 +51,28 @@ extension ExampleCommand {
         default: exitCode(for: error)
         }
     }
+}
+
+/// What failed, in one line. The library advises programmers; whoever runs a program has its options.
+public func failureText(_ error: any Error) -> String {
+    switch error {
+    case let error as DtlsError: inOptions(error.description)
+    case let error as ExampleFailure: error.message
+    default: "\(error)"
+    }
+}
+
+private func inOptions(_ text: String) -> String {
+    let options = [
+        ("add its root to the configuration's trust", "give its root's certificate with --ca"),
+        ("serverName sets the expected one", "--server-name sets the expected one"),
+        ("give its passphrase", "decrypt it first: openssl pkey -in FILE -out FILE"),
+        ("raise the configuration's mtu", "raise --mtu"),
+        ("set the client configuration's identity", "its option is --certificate"),
+        ("set the configuration's identity", "give --certificate"),
+        ("give the server's DNS name or IP address, or choose insecureIgnoreServerName", "give --server-name"),
+    ]
+    return options.reduce(text) { $0.replacing($1.0, with: $1.1) }
 }
 
 /// A failure of an example that is not the library's.

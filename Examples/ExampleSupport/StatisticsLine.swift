@@ -3,7 +3,14 @@ public import DTLS
 extension DtlsStatistics {
     /// Everything in one line of JSON. Counts that are zero are there too, so that a reader finds the same names each
     /// time.
-    public var json: String {
+    public var json: String { "{\(fields)}" }
+
+    /// As ``json``, with one more field at the end.
+    public func json(adding name: String, _ value: String) -> String {
+        "{\(fields),\"\(name)\":\(value)}"
+    }
+
+    private var fields: String {
         var fields = [
             ("datagramsReceived", datagramsReceived), ("bytesReceived", bytesReceived),
             ("datagramsSent", datagramsSent), ("bytesSent", bytesSent),
@@ -22,6 +29,6 @@ extension DtlsStatistics {
         fields.append("\"handshakesFailed\":{\(failures.map { "\"\($0.0)\":\($0.1)" }.joined(separator: ","))}")
         let drops = DtlsDropReason.allCases.map { "\"\($0)\":\(self.drops[$0])" }
         fields.append("\"drops\":{\(drops.joined(separator: ","))}")
-        return "{\(fields.joined(separator: ","))}"
+        return fields.joined(separator: ",")
     }
 }

@@ -41,26 +41,8 @@ struct DtlsClientCommand: ExampleCommand {
     @Argument(help: "UDP port of the server.")
     var port: UInt16
 
-    @Option(
-        parsing: .unconditional,
-        help: ArgumentHelp(
-            "Pre-shared key. A key that begins with hex: is read as hexadecimal digits.",
-            valueName: "identity:key"
-        )
-    )
-    var psk: String?
-
-    @Option(help: ArgumentHelp("CA certificates in PEM that the server's must lead to.", valueName: "file"))
-    var ca: String?
-
-    @Flag(help: "Trust the system's CA certificates, also beside --ca.")
-    var systemRoots = false
-
-    @Option(help: ArgumentHelp("Name to send and to expect in the server's certificate.", valueName: "name"))
-    var serverName: String?
-
-    @Flag(help: "Accept any certificate, whoever it is from. For tests only.")
-    var insecure = false
+    @OptionGroup
+    var credentials: ClientCredentialOptions
 
     @Option(
         help: ArgumentHelp(
@@ -70,9 +52,6 @@ struct DtlsClientCommand: ExampleCommand {
         )
     )
     var resume: String?
-
-    @OptionGroup
-    var connectionOptions: ConnectionOptions
 
     @Option(
         help: ArgumentHelp(
@@ -119,14 +98,6 @@ struct DtlsClientCommand: ExampleCommand {
         if port == 0 {
             throw ValidationError("the port must be from 1 to 65535")
         }
-        if insecure, ca != nil || systemRoots {
-            throw ValidationError("--insecure accepts every certificate: it cannot go with --ca or --system-roots")
-        }
-        if !connectionOptions.fingerprint.isEmpty, ca != nil || systemRoots || insecure {
-            throw ValidationError(
-                "--fingerprint alone decides about certificates: it cannot go with --ca, --system-roots or --insecure"
-            )
-        }
         if let timeout, !(0.001...86_400).contains(timeout) {
             throw ValidationError("--timeout must be from 0.001 to 86400 seconds")
         }
@@ -144,9 +115,6 @@ struct DtlsClientCommand: ExampleCommand {
                 throw ValidationError("--rebind-after waits for more replies than --replies does")
             }
         }
-        if let psk {
-            _ = try preSharedKey(argument: psk)
-        }
         if let messages = try messages(), let rebindAfter, messages.count <= rebindAfter {
             throw ValidationError(
                 "--rebind-after \(rebindAfter) needs a message more: after \(rebindAfter) nothing is sent"
@@ -155,7 +123,7 @@ struct DtlsClientCommand: ExampleCommand {
     }
 
     func run() async throws {
-        let context = try context()
+        let context = try credentials.context(for: "dtls-client")
         try sessionFile?.check()
         let session = try sessionFile?.load()
         let client = try await DtlsClient.bind()
@@ -172,7 +140,7 @@ struct DtlsClientCommand: ExampleCommand {
         do {
             result = .success(try await talk(through: client, context, resuming: session))
         } catch {
-            result = .failure(withAdvice(error))
+            result = .failure(credentials.withAdvice(error))
         }
         await client.close()
 
@@ -194,7 +162,7 @@ struct DtlsClientCommand: ExampleCommand {
             to: host,
             port: port,
             context: context,
-            serverName: serverName,
+            serverName: credentials.serverName,
             timeout: handshakeTimeout,
             session: offered
         )
@@ -239,18 +207,6 @@ struct DtlsClientCommand: ExampleCommand {
         }
     }
 
-    /// Names the options that help against the alert that says least.
-    private func withAdvice(_ error: any Error) -> any Error {
-        guard let error = error as? DtlsError, let alert = error.alertReceived, alert.code == .handshakeFailure else {
-            return error
-        }
-        let keys = psk == nil ? "want a pre-shared key: --psk" : "know no pre-shared keys: leave --psk out"
-        return ExampleFailure(
-            "\(error.message); alert received: \(alert.code) (the server may \(keys); or want a certificate: "
-                + "--certificate; or other suites: --ciphers)"
-        )
-    }
-
     private func describe(_ connection: DtlsConnection) {
         let negotiated = connection.negotiated
         if let certificate = negotiated.peerCertificates.first {
@@ -264,13 +220,13 @@ struct DtlsClientCommand: ExampleCommand {
         } else {
             note("there are no Connection IDs")
         }
-        if negotiated.applicationProtocol == nil, !connectionOptions.alpn.isEmpty {
+        if negotiated.applicationProtocol == nil, !credentials.connectionOptions.alpn.isEmpty {
             note("the server did not choose an application protocol")
         }
         if let keys = try? connection.srtpKeys() {
             let size = "\(keys.sendingKey.count) and a salt of \(keys.sendingSalt.count) bytes"
             note("SRTP has a key of \(size) for each direction")
-        } else if !connectionOptions.srtp.isEmpty {
+        } else if !credentials.connectionOptions.srtp.isEmpty {
             note("the server did not choose an SRTP profile")
         }
         note("a message has room for \(connection.maximumPayloadSize) bytes")
@@ -286,30 +242,12 @@ struct DtlsClientCommand: ExampleCommand {
 
     /// Nil where the preset knows better.
     private var handshakeTimeout: Duration? {
-        timeout == nil && connectionOptions.preset != nil ? nil : replyTimeout
+        timeout == nil && credentials.connectionOptions.preset != nil ? nil : replyTimeout
     }
 
     /// Replies that must come for the run to be a success; nil when that depends on standard input.
     private var wantedReplies: Int? {
         replies ?? (message.isEmpty && messageHex.isEmpty ? nil : message.count + messageHex.count)
-    }
-
-    private func context() throws -> DtlsClientContext {
-        var configuration = try connectionOptions.configuration()
-        if let ca {
-            let roots = try DtlsCertificate.certificates(pemFile: ca)
-            configuration.trust = .certificates(roots, andSystem: systemRoots)
-        } else if systemRoots {
-            configuration.trust = .system
-        }
-        if insecure {
-            Console.note("dtls-client: --insecure: anybody can pose as this server")
-        }
-        return try DtlsClientContext(
-            configuration,
-            preSharedKey: try psk.map { try preSharedKey(argument: $0) },
-            verification: insecure ? .insecureAcceptAnyCertificate : .chainAndName
-        )
     }
 
     /// The messages given as arguments; nil where standard input is to be read.

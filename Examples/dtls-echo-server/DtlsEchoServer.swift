@@ -59,40 +59,8 @@ struct DtlsEchoServer: ExampleCommand {
     @Option(help: "How many cores to use, 1 to 64. More than one need Linux.")
     var loops = 1
 
-    @Option(
-        parsing: .unconditionalSingleValue,
-        help: ArgumentHelp(
-            "A client's pre-shared key. Repeatable. A key that begins with hex: is read as hexadecimal digits.",
-            valueName: "identity:key"
-        )
-    )
-    var psk: [String] = []
-
-    @Option(help: ArgumentHelp("Hint that tells clients which identity to use.", valueName: "text"))
-    var pskHint: String?
-
-    @Option(
-        help: ArgumentHelp(
-            "CA certificates in PEM. Clients are asked for a certificate, and one they show must lead to these.",
-            valueName: "file"
-        )
-    )
-    var clientCa: String?
-
-    @Flag(help: "Refuse clients that show no certificate. --fingerprint does, too.")
-    var requireClientCertificate = false
-
-    @Option(
-        help: ArgumentHelp(
-            "Key of session tickets: 80 bytes in hexadecimal digits. Repeatable, the newest first; only that one makes new "
-                + "tickets (default: a random one, replaced every hour).",
-            valueName: "hex"
-        )
-    )
-    var ticketKey: [String] = []
-
     @OptionGroup
-    var connectionOptions: ConnectionOptions
+    var credentials: ServerCredentialOptions
 
     @Option(
         help: ArgumentHelp(
@@ -103,58 +71,21 @@ struct DtlsEchoServer: ExampleCommand {
     )
     var state: String?
 
-    @Option(
-        help: ArgumentHelp(
-            "Print what was counted as one line of JSON every so many seconds, 0.1 to 86400.",
-            valueName: "seconds"
-        )
-    )
-    var stats: Double?
-
-    @Flag(help: "Say where the server listens, and no more.")
-    var quiet = false
+    @OptionGroup
+    var report: ReportOptions
 
     func validate() throws {
-        if psk.isEmpty, connectionOptions.certificate == nil {
-            throw ValidationError(
-                "no client could connect: give --psk IDENTITY:KEY, or --certificate FILE and --private-key FILE"
-            )
-        }
         guard (1...64).contains(loops) else {
             throw ValidationError("--loops takes 1 to 64")
-        }
-        if let stats, !(0.1...86_400).contains(stats) {
-            throw ValidationError("--stats takes 0.1 to 86400 seconds")
         }
         if state == "" {
             throw ValidationError("--state needs the name of a file")
         }
-        if pskHint != nil, psk.isEmpty {
-            throw ValidationError("--psk-hint needs --psk")
-        }
-        if clientCa != nil, connectionOptions.certificate == nil {
-            throw ValidationError("--client-ca needs --certificate: only a server with one can ask clients for theirs")
-        }
-        if pinsClients, connectionOptions.certificate == nil {
-            throw ValidationError(
-                "--fingerprint needs --certificate: only a server with one can ask clients for theirs"
-            )
-        }
-        if pinsClients, clientCa != nil {
-            throw ValidationError(
-                "--fingerprint alone decides about clients' certificates: it cannot go with --client-ca"
-            )
-        }
-        if requireClientCertificate, clientCa == nil, !pinsClients {
-            throw ValidationError("--require-client-certificate needs --client-ca or --fingerprint")
-        }
-        _ = try preSharedKeys()
-        _ = try resumption()
     }
 
     func run() async throws {
         let signals = terminationSignals()
-        let context = try context()
+        let context = try credentials.context()
         let stateFile = try state.map { try StateFile(path: $0) }
         let inherited = try stateFile?.take()
         let server: DtlsServer
@@ -180,21 +111,15 @@ struct DtlsEchoServer: ExampleCommand {
             }
             throw ExampleFailure("the server stopped listening without being told to")
         }
-        let printer = Task { [stats] in
-            guard let stats else { return }
-            while !Task.isCancelled {
-                try? await Task.sleep(for: .seconds(stats), clock: .continuous)
-                if !Task.isCancelled { Console.print(server.statistics.json) }
-            }
-        }
-        await EchoService(isQuiet: quiet).run(server)
+        let printer = report.printStatistics { server.statistics.json }
+        await EchoService(isQuiet: report.quiet).run(server)
         printer.cancel()
         stopper.cancel()
         if let handedOver = try await stopper.value { log("handed over", handedOver) }
     }
 
     private func bind(_ context: DtlsServerContext, _ inherited: DtlsSealedAssociations?) async throws -> DtlsServer {
-        let isQuiet = quiet
+        let isQuiet = report.quiet
         return try await DtlsServer.bind(
             host: host,
             port: port,
@@ -208,38 +133,6 @@ struct DtlsEchoServer: ExampleCommand {
     }
 
     private func log(_ whatHappened: String, _ count: Int) {
-        if !quiet { Console.print("\(whatHappened) \(counted(count, "connection", plural: "connections"))") }
-    }
-
-    private func context() throws -> DtlsServerContext {
-        var configuration = try connectionOptions.configuration()
-        var clientCertificates = pinsClients ? DtlsClientCertificatePolicy.required : .none
-        if let clientCa {
-            configuration.trust = .certificates(try DtlsCertificate.certificates(pemFile: clientCa))
-            clientCertificates = requireClientCertificate ? .required : .requested
-        }
-        return try DtlsServerContext(
-            configuration,
-            preSharedKeys: psk.isEmpty ? nil : DtlsPreSharedKeyStore(try preSharedKeys()),
-            identityHint: pskHint.map { Array($0.utf8) },
-            clientCertificates: clientCertificates,
-            resumption: try resumption()
-        )
-    }
-
-    /// Whether clients are known by the fingerprints of their certificates.
-    private var pinsClients: Bool { !connectionOptions.fingerprint.isEmpty }
-
-    private func resumption() throws -> DtlsServerResumption {
-        guard !ticketKey.isEmpty else { return .automatic }
-        return .tickets(try DtlsTicketKeys(secrets: try ticketKey.map { try ticketSecret(argument: $0) }))
-    }
-
-    private func preSharedKeys() throws -> [DtlsPreSharedKey] {
-        let keys = try psk.map { try preSharedKey(argument: $0) }
-        guard Set(keys.map(\.identity)).count == keys.count else {
-            throw ValidationError("--psk was given twice for the same identity")
-        }
-        return keys
+        if !report.quiet { Console.print("\(whatHappened) \(counted(count, "connection", plural: "connections"))") }
     }
 }
