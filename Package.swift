@@ -17,6 +17,7 @@ let package = Package(
         .executable(name: "dtls-hello", targets: ["dtls-hello"]),
         .executable(name: "dtls-echo-server", targets: ["dtls-echo-server"]),
         .executable(name: "dtls-client", targets: ["dtls-client"]),
+        .executable(name: "dtls-tunnel", targets: ["dtls-tunnel"]),
     ],
     dependencies: [
         .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
@@ -93,6 +94,18 @@ let package = Package(
             exclude: ["README.md"],
             swiftSettings: settings
         ),
+        // What of epoll dtls-tunnel needs for plain sockets. Empty elsewhere than on Linux.
+        .systemLibrary(name: "CReadiness", path: "Examples/CReadiness"),
+        .executableTarget(
+            name: "dtls-tunnel",
+            dependencies: [
+                "CReadiness", "DTLS", "ExampleSupport",
+                .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Examples/dtls-tunnel",
+            exclude: ["README.md"],
+            swiftSettings: settings
+        ),
 
         .target(
             name: "DTLSTestSupport",
@@ -123,7 +136,9 @@ let package = Package(
         ),
         .testTarget(
             name: "InteropTests",
-            dependencies: ["DTLS", "DTLSPrimitives", "DTLSTestKit", "dtls-hello", "dtls-echo-server", "dtls-client"],
+            dependencies: [
+                "DTLS", "DTLSPrimitives", "DTLSTestKit", "dtls-hello", "dtls-echo-server", "dtls-client", "dtls-tunnel",
+            ],
             swiftSettings: settings
         ),
     ],

@@ -1,0 +1,128 @@
+import DTLS
+import ExampleSupport
+
+/// The way to the DTLS server: each peer's connection has a socket of its own, as the server knows it by that.
+final class ServerLink: Sendable {
+    struct Settings: Sendable {
+        let target: HostPort
+        let context: DtlsClientContext
+        let serverName: String?
+        /// Nil where the configuration knows better.
+        let timeout: Duration?
+        let reconnection: DtlsReconnection
+    }
+
+    private struct State {
+        var clients: [ObjectIdentifier: DtlsClient] = [:]
+        /// What went through those that have ended.
+        var ended = DtlsStatistics()
+        /// For the next connection, whose handshake it makes shorter.
+        var session: DtlsSession?
+        /// Whether the server ends handshakes that would resume one.
+        var refusesSessions = false
+        var holdOff = HoldOff()
+        var isOver = false
+    }
+
+    private let settings: Settings
+    private let state = Guarded(State())
+
+    init(_ settings: Settings) {
+        self.settings = settings
+    }
+
+    var target: HostPort { settings.target }
+
+    /// Whether a connection may be tried now.
+    var mayConnect: Bool {
+        state.withLock { !$0.isOver && $0.holdOff.allows(.now) }
+    }
+
+    /// Connects from a new socket, to which ``release(_:)`` has to be called at the end of the connection.
+    func connect() async throws -> (DtlsClient, DtlsConnection) {
+        let begin = MonotonicTime.now
+        do {
+            return try await connectByAnyMeans()
+        } catch {
+            // A peer that was let go meanwhile says nothing of the server.
+            if !Task.isCancelled { state.withLock { $0.holdOff.failed(begunAt: begin, .now) } }
+            throw error
+        }
+    }
+
+    /// Resumes the last session, or makes a full handshake. Some servers end handshakes that would resume in place of
+    /// making full ones, such as OpenSSL's that ask for certificates and have no session ID context.
+    private func connectByAnyMeans() async throws -> (DtlsClient, DtlsConnection) {
+        guard let session = state.withLock({ $0.refusesSessions ? nil : $0.session }) else {
+            return try await connect(resuming: nil)
+        }
+        do {
+            return try await connect(resuming: session)
+        } catch DtlsError.Code.handshakeFailed {
+            let connected = try await connect(resuming: nil)
+            state.withLock { $0.refusesSessions = true }
+            return connected
+        }
+    }
+
+    private func connect(resuming session: DtlsSession?) async throws -> (DtlsClient, DtlsConnection) {
+        let client = try await DtlsClient.bind()
+        do {
+            try register(client)
+            let connection = try await client.connect(
+                to: settings.target.host ?? "",
+                port: settings.target.port,
+                context: settings.context,
+                serverName: settings.serverName,
+                timeout: settings.timeout,
+                session: session,
+                reconnection: settings.reconnection
+            )
+            state.withLock { state in
+                state.holdOff.succeeded()
+                state.session = connection.session ?? state.session
+            }
+            return (client, connection)
+        } catch {
+            await release(client)
+            throw error
+        }
+    }
+
+    private func register(_ client: DtlsClient) throws {
+        let isOver = state.withLock { state in
+            if !state.isOver { state.clients[ObjectIdentifier(client)] = client }
+            return state.isOver
+        }
+        if isOver { throw CancellationError() }
+    }
+
+    /// How long no connection is tried after one has failed.
+    var holdOff: Double { state.withLock { $0.holdOff.seconds } }
+
+    /// Closes a socket, and what it has of a connection.
+    func release(_ client: DtlsClient) async {
+        await client.close()
+        state.withLock { state in
+            guard state.clients.removeValue(forKey: ObjectIdentifier(client)) != nil else { return }
+            state.ended.add(client.statistics)
+        }
+    }
+
+    /// Closes all, with close_notify.
+    func close() async {
+        let clients = state.withLock { state in
+            state.isOver = true
+            return Array(state.clients.values)
+        }
+        await withDiscardingTaskGroup { group in
+            for client in clients { group.addTask { await self.release(client) } }
+        }
+    }
+
+    /// The sums over all connections.
+    var statistics: DtlsStatistics {
+        let (ended, clients) = state.withLock { ($0.ended, Array($0.clients.values)) }
+        return clients.reduce(into: ended) { $0.add($1.statistics) }
+    }
+}
