@@ -1,10 +1,16 @@
 public import ArgumentParser
 import DTLS
 
-/// A command whose every failure is one line on standard error and an exit status: 64 for wrong usage, 1 otherwise.
-public protocol ExampleCommand: AsyncParsableCommand {}
+/// A command whose every failure is one line on standard error and an exit status: 64 for wrong usage, 1 otherwise
+/// unless ``failureStatus`` says another.
+public protocol ExampleCommand: AsyncParsableCommand {
+    /// The status of every failure but wrong usage. Default: 1.
+    static var failureStatus: ExitCode { get }
+}
 
 extension ExampleCommand {
+    public static var failureStatus: ExitCode { .failure }
+
     /// Parses the command line, runs the command and ends the process with its status.
     public static func main() async {
         Console.ignoreBrokenPipes()
@@ -47,7 +53,7 @@ extension ExampleCommand {
         switch error {
         // The only place these examples take a configuration from is the command line.
         case DtlsError.Code.invalidConfiguration, DtlsError.Code.missingServerName: .validationFailure
-        case is DtlsError, is ExampleFailure: .failure
+        case is DtlsError, is ExampleFailure: failureStatus
         default: exitCode(for: error)
         }
     }
