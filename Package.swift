@@ -15,6 +15,7 @@ let package = Package(
         .library(name: "DTLSCore", targets: ["DTLSCore"]),
         .library(name: "DTLSTestKit", targets: ["DTLSTestKit"]),
         .executable(name: "dtls-hello", targets: ["dtls-hello"]),
+        .executable(name: "dtls-coap-ping", targets: ["dtls-coap-ping"]),
         .executable(name: "dtls-echo-server", targets: ["dtls-echo-server"]),
         .executable(name: "dtls-client", targets: ["dtls-client"]),
         .executable(name: "dtls-tunnel", targets: ["dtls-tunnel"]),
@@ -77,6 +78,15 @@ let package = Package(
             swiftSettings: settings
         ),
         .executableTarget(
+            name: "dtls-coap-ping",
+            dependencies: [
+                "DTLS", "ExampleSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+            ],
+            path: "Examples/dtls-coap-ping",
+            exclude: ["README.md"],
+            swiftSettings: settings
+        ),
+        .executableTarget(
             name: "dtls-echo-server",
             dependencies: [
                 "DTLS", "ExampleSupport", .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -134,10 +144,17 @@ let package = Package(
             ],
             swiftSettings: settings
         ),
+        // Parts of the example programs; InteropTests run the programs themselves.
+        .testTarget(
+            name: "ExampleTests",
+            dependencies: ["dtls-coap-ping"],
+            swiftSettings: settings
+        ),
         .testTarget(
             name: "InteropTests",
             dependencies: [
                 "DTLS", "DTLSPrimitives", "DTLSTestKit", "dtls-hello", "dtls-echo-server", "dtls-client", "dtls-tunnel",
+                "dtls-coap-ping",
             ],
             swiftSettings: settings
         ),
