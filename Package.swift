@@ -16,6 +16,7 @@ let package = Package(
         .library(name: "DTLSTestKit", targets: ["DTLSTestKit"]),
         .executable(name: "dtls-hello", targets: ["dtls-hello"]),
         .executable(name: "dtls-coap-ping", targets: ["dtls-coap-ping"]),
+        .executable(name: "dtls-webrtc-peer", targets: ["dtls-webrtc-peer"]),
         .executable(name: "dtls-echo-server", targets: ["dtls-echo-server"]),
         .executable(name: "dtls-client", targets: ["dtls-client"]),
         .executable(name: "dtls-tunnel", targets: ["dtls-tunnel"]),
@@ -86,6 +87,14 @@ let package = Package(
             exclude: ["README.md"],
             swiftSettings: settings
         ),
+        // On DTLSCore alone, without the sockets of DTLS.
+        .executableTarget(
+            name: "dtls-webrtc-peer",
+            dependencies: ["DTLSCore", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+            path: "Examples/dtls-webrtc-peer",
+            exclude: ["README.md"],
+            swiftSettings: settings
+        ),
         .executableTarget(
             name: "dtls-echo-server",
             dependencies: [
@@ -147,14 +156,14 @@ let package = Package(
         // Parts of the example programs; InteropTests run the programs themselves.
         .testTarget(
             name: "ExampleTests",
-            dependencies: ["dtls-coap-ping"],
+            dependencies: ["dtls-coap-ping", "dtls-webrtc-peer"],
             swiftSettings: settings
         ),
         .testTarget(
             name: "InteropTests",
             dependencies: [
                 "DTLS", "DTLSPrimitives", "DTLSTestKit", "dtls-hello", "dtls-echo-server", "dtls-client", "dtls-tunnel",
-                "dtls-coap-ping",
+                "dtls-coap-ping", "dtls-webrtc-peer",
             ],
             swiftSettings: settings
         ),
