@@ -236,6 +236,9 @@ final class HelloGateTests: XCTestCase {
         other.random[0] ^= 1
         XCTAssertTrue(first.identity.isRepetition(of: try hello.accepted().identity))
         XCTAssertFalse(first.identity.isRepetition(of: try other.accepted().identity))
+        // In public.
+        XCTAssertTrue(first.isRepetition(of: try hello.accepted()))
+        XCTAssertFalse(first.isRepetition(of: try other.accepted()))
     }
 
     /// A hello that the gate takes and OpenSSL does not ends the engine in order.

@@ -8,6 +8,12 @@ public struct DtlsClientHello: Sendable {
     /// The client's random, which tells a new handshake of the same peer from a repetition.
     var random: [UInt8] { layout.map { Array(record[$0.start.random]) } ?? [] }
 
+    /// Whether it starts the same handshake as `other`: the client has sent its hello again, because the answer was
+    /// lost or is late.
+    ///
+    /// Give the datagram to the engine of that handshake, which sends its flight again, and make no other engine.
+    public func isRepetition(of other: DtlsClientHello) -> Bool { random == other.random }
+
     /// What the client offers, read anew at each call.
     public var offer: DtlsClientOffer { DtlsClientOffer(hello: record, layout) }
 
