@@ -66,6 +66,29 @@ final class ServingTests: XCTestCase {
         }
     }
 
+    /// A server that drains serves those who are there. When they have gone, serving is over.
+    func testServingWhileDraining() async throws {
+        try await withDeadline {
+            let server = try await DtlsServer.onLoopback()
+            let serving = Task {
+                await server.serve { connection in
+                    for try await datagram in connection { try await connection.send(datagram) }
+                }
+            }
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+            try await near.expectEcho()
+            let draining = Task { await server.drain(for: .seconds(3_600)) }
+            try await eventually("the drain") { server.endpoints[0].state.withLock { !$0.drainers.isEmpty } }
+            for number in 0..<10 { try await near.expectEcho("\(number)") }
+            near.close()
+            let remaining = await draining.value
+            XCTAssertEqual(remaining, 0)
+            await serving.value
+            await client.close()
+        }
+    }
+
     /// Tasks that are always ready leave the socket its turn.
     func testTasksThatAreAlwaysReady() async throws {
         try await withDeadline {
