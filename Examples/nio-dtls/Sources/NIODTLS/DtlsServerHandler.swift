@@ -50,13 +50,16 @@ public final class DtlsServerHandler: ChannelDuplexHandler, RemovableChannelHand
     ///   - answers: Asked where the context says so; about pre-shared keys in any case.
     ///   - limits: How much peers may take.
     ///   - cookieSecrets: Secrets of the hello exchange that hosts share; `nil`, the default, for one of its own.
-    /// - Throws: `DtlsError.Code.internalFailure` when the system has no randomness.
+    /// - Throws: `DtlsError.Code.invalidConfiguration` for a context of clients, `internalFailure` when the system has
+    ///   no randomness or OpenSSL no memory.
     public init(
         context: DtlsEngineContext,
         answers: DtlsAnswers = DtlsAnswers(),
         limits: DtlsServerHandlerLimits = DtlsServerHandlerLimits(),
         cookieSecrets: DtlsCookieSecrets? = nil
     ) throws(DtlsError) {
+        // One that is of no use shows here and not with the first peer.
+        _ = try DtlsEngine(server: context)
         engineContext = context
         self.answers = answers
         self.limits = limits
@@ -148,7 +151,7 @@ public final class DtlsServerHandler: ChannelDuplexHandler, RemovableChannelHand
         counts.datagramsReceived += 1
         counts.bytesReceived += envelope.data.readableBytes
         // Before the address: another peer may have been there before.
-        if let owner = peers.owner(ofConnectionIDIn: envelope.data) {
+        if let owner = peers.owner(ofConnectionIDIn: envelope) {
             return owner.receive(envelope.data, from: source)
         }
         if DtlsHelloGate.startsWithClientHello(envelope.data.readableBytesSpan) {

@@ -33,6 +33,8 @@ final class LoopAssociation {
     /// Whether the owner was told that it is open.
     private(set) var hasOpened = false
     private(set) var hasEnded = false
+    /// What the peer's records carry once it is open; empty where there is nothing.
+    private(set) var connectionID: [UInt8] = []
 
     private let clock: LoopClock
     private let loop: NIOIsolatedEventLoop
@@ -155,6 +157,7 @@ final class LoopAssociation {
             }
         case .handshakeFinished(let negotiated):
             hasOpened = true
+            connectionID = negotiated.connectionIDs?.own ?? []
             lastPayload = clock.now
             owner?.associationOpened(self, negotiated)
         case .sessionEstablished:

@@ -1,4 +1,3 @@
-import DTLSCore
 import NIOCore
 
 /// The associations of a server, by the address of their peers and by Connection ID.
@@ -70,7 +69,7 @@ struct PeerTable {
     mutating func open(_ association: LoopAssociation) -> LoopAssociation? {
         handshaking[ObjectIdentifier(association)] = nil
         openCount += 1
-        let id = association.engine.negotiated?.connectionIDs?.own ?? []
+        let id = association.connectionID
         if !id.isEmpty {
             byConnectionID[id] = association
             connectionIDLength = id.count
@@ -84,9 +83,8 @@ struct PeerTable {
     mutating func remove(_ association: LoopAssociation) {
         handshaking[ObjectIdentifier(association)] = nil
         if association.hasOpened { openCount -= 1 }
-        if let id = association.engine.negotiated?.connectionIDs?.own, byConnectionID[id] === association {
-            byConnectionID[id] = nil
-        }
+        let id = association.connectionID
+        if byConnectionID[id] === association { byConnectionID[id] = nil }
         guard let entry = entries[association.peer] else { return }
         if entry.candidate === association {
             entries[association.peer]?.candidate = nil
@@ -104,11 +102,14 @@ struct PeerTable {
     }
 
     /// The owner of the Connection ID of a datagram's first record (RFC 9146 §4: type 25, version, epoch, number, ID).
-    func owner(ofConnectionIDIn datagram: ByteBuffer) -> LoopAssociation? {
-        guard let length = connectionIDLength,
-            datagram.getInteger(at: datagram.readerIndex, as: UInt8.self) == 25,
-            let id = datagram.getBytes(at: datagram.readerIndex + 11, length: length)
-        else { return nil }
-        return byConnectionID[id]
+    func owner(ofConnectionIDIn datagram: AddressedEnvelope<ByteBuffer>) -> LoopAssociation? {
+        let bytes = datagram.data.readableBytesView
+        guard let length = connectionIDLength, bytes.first == 25, bytes.count >= 11 + length else { return nil }
+        let id = bytes.dropFirst(11).prefix(length)
+        // Most peers are where they were: no array for them.
+        if let current = entries[datagram.remoteAddress]?.current, current.connectionID.elementsEqual(id) {
+            return current
+        }
+        return byConnectionID[Array(id)]
     }
 }

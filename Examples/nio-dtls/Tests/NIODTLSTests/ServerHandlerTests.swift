@@ -25,6 +25,14 @@ final class ServerHandlerTests: XCTestCase {
         XCTAssertEqual(statistics.datagramsSent, clients.reduce(0) { $0 + $1.handler.statistics.datagramsReceived })
     }
 
+    /// A context that is of no use is refused at once.
+    func testAContextOfClients() throws {
+        let context = try DtlsEngineContext(client: DtlsConfiguration(), usesPreSharedKeys: true)
+        XCTAssertThrowsError(try DtlsServerHandler(context: context)) { error in
+            XCTAssertEqual((error as? DtlsError)?.code, .invalidConfiguration)
+        }
+    }
+
     /// Hellos from forged addresses: a smaller answer, and nothing is kept.
     func testStrangers() throws {
         let network = try EmbeddedNetwork()
