@@ -145,7 +145,7 @@ public struct PrivateFile: Sendable {
         var name = Array("\(path).XXXXXX".utf8CString)
         let descriptor = mkstemp(&name)
         guard descriptor >= 0 else { throw failure("written") }
-        return (String(decoding: name.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self), descriptor)
+        return (String(decoding: name.dropLast().map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self), descriptor)
     }
 
     /// A file that was removed could be there again after a power failure, before this.

@@ -94,7 +94,7 @@ extension DtlsAddress {
         default:
             return nil
         }
-        let host = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let host = String(decoding: text.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
         try? self.init(ipAddress: host, port: port)
     }
 

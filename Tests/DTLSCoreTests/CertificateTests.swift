@@ -153,7 +153,7 @@ final class CertificateTests: XCTestCase {
         var text = ""
         var line = [CChar](repeating: 0, count: 1_024)
         while fgets(&line, 1_024, pipe) != nil {
-            text += String(decoding: line.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+            text += String(decoding: line.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
         }
         XCTAssertEqual(pclose(pipe), 0)
         XCTAssertTrue(text.lowercased().contains("sha256 fingerprint="), text)

@@ -18,7 +18,7 @@ package func residentMemory() -> Int? {
     defer { fclose(file) }
     var text = [CChar](repeating: 0, count: 256)
     guard fgets(&text, Int32(text.count), file) != nil else { return nil }
-    let fields = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self).split(
+    let fields = String(decoding: text.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self).split(
         separator: " "
     )
     guard fields.count > 1, let pages = Int(fields[1]) else { return nil }

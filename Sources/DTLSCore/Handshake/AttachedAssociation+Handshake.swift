@@ -96,7 +96,7 @@ extension AttachedAssociation {
         if let requestedIdentity { return requestedIdentity }
         // A resumed session asks for no key; it knows the identity that was used when it began.
         return SSL_get_psk_identity(records.pointer).map { Array(UnsafeBufferPointer(start: $0, count: strlen($0))) }?
-            .map { UInt8(bitPattern: $0) }
+            .map { UInt8(truncatingIfNeeded: $0) }
     }
 }
 

@@ -77,7 +77,7 @@ extension AttachedAssociation {
     ) throws(DtlsError) -> DtlsSecretBytes {
         try requireExportable(count, label, bound)
         OpenSSLErrorQueue.clear()
-        let name = Array(label.utf8).map { CChar(bitPattern: $0) }
+        let name = Array(label.utf8).map { CChar(truncatingIfNeeded: $0) }
         var isExported = false
         let secret = DtlsSecretBytes(count: count) { buffer in
             isExported =

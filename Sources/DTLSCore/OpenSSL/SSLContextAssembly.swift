@@ -263,7 +263,7 @@ enum SSLContextAssembly {
             let message = "the identity hint has a zero byte or more than 128 bytes"
             throw DtlsError(.invalidConfiguration, phase: .configuration, message)
         }
-        let terminated = hint.map { CChar(bitPattern: $0) } + [0]
+        let terminated = hint.map { CChar(truncatingIfNeeded: $0) } + [0]
         try OpenSSLErrorQueue.check(SSL_CTX_use_psk_identity_hint(context, terminated), "SSL_CTX_use_psk_identity_hint")
     }
 
