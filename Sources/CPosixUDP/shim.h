@@ -5,13 +5,6 @@
 #ifndef SWIFT_DTLS_CPOSIXUDP_SHIM_H
 #define SWIFT_DTLS_CPOSIXUDP_SHIM_H
 
-#ifdef __APPLE__
-// Without it Darwin's headers hide IPV6_PKTINFO (RFC 3542).
-#ifndef __APPLE_USE_RFC_3542
-#define __APPLE_USE_RFC_3542
-#endif
-#endif
-
 #include <errno.h>
 #include <netinet/in.h>
 #include <stdint.h>
@@ -35,6 +28,7 @@
 #ifdef __linux__
 static const int CPosixUDP_IP_RECVPKTINFO = 8;
 static const int CPosixUDP_IPV6_RECVPKTINFO = 49;
+static const int CPosixUDP_IPV6_PKTINFO = 50;
 static const int CPosixUDP_IP_RECVERR = 11;
 static const int CPosixUDP_IPV6_RECVERR = 25;
 static const int CPosixUDP_IP_UNICAST_IF = 50;
@@ -44,7 +38,10 @@ static const int CPosixUDP_UDP_SEGMENT = 103;
 static const int CPosixUDP_UDP_GRO = 104;
 #elif defined(__APPLE__)
 static const int CPosixUDP_IP_RECVPKTINFO = IP_RECVPKTINFO;
-static const int CPosixUDP_IPV6_RECVPKTINFO = IPV6_RECVPKTINFO;
+// Darwin's headers show these with __APPLE_USE_RFC_3542 only, which a header cannot define for the module that they are
+// a part of.
+static const int CPosixUDP_IPV6_RECVPKTINFO = 61;
+static const int CPosixUDP_IPV6_PKTINFO = 46;
 static const int CPosixUDP_IP_BOUND_IF = 25;
 static const int CPosixUDP_IPV6_BOUND_IF = 125;
 #endif
@@ -98,7 +95,7 @@ static inline void CPosixUDP_readLocal(struct msghdr *message, CPosixUDP_Local *
 #else
             CPosixUDP_setMapped(local, info.ipi_addr, (uint32_t)info.ipi_ifindex);
 #endif
-        } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == IPV6_PKTINFO) {
+        } else if (item->cmsg_level == IPPROTO_IPV6 && item->cmsg_type == CPosixUDP_IPV6_PKTINFO) {
             struct CPosixUDP_in6_pktinfo info;
             if (item->cmsg_len < CMSG_LEN(sizeof(info))) continue;
             memcpy(&info, CMSG_DATA(item), sizeof(info));
@@ -135,7 +132,7 @@ static inline size_t CPosixUDP_writeLocal(char *control, size_t used, int isIPv4
     memcpy((uint8_t *)&info.ipi6_addr + 8, &local->low, 8);
     info.ipi6_ifindex = local->interface;
     item->cmsg_level = IPPROTO_IPV6;
-    item->cmsg_type = IPV6_PKTINFO;
+    item->cmsg_type = CPosixUDP_IPV6_PKTINFO;
     item->cmsg_len = CMSG_LEN(sizeof(info));
     memcpy(CMSG_DATA(item), &info, sizeof(info));
     return used + CMSG_SPACE(sizeof(info));
