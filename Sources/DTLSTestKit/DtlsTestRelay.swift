@@ -155,7 +155,7 @@ public final class DtlsTestRelay: Sendable {
             }
         }
 
-        private func watch(_ socket: RelaySocket, _ read: @escaping () -> Void) {
+        private func watch(_ socket: RelaySocket, _ read: @escaping @Sendable () -> Void) {
             let source = DispatchSource.makeReadSource(fileDescriptor: socket.descriptor, queue: queue)
             source.setEventHandler(handler: read)
             // Keeps the descriptor open for as long as the source looks at it.
