@@ -4,7 +4,11 @@ import XCTest
 @testable import DTLS
 
 #if os(Linux)
-    import Glibc
+    #if canImport(Glibc)
+        import Glibc
+    #elseif canImport(Musl)
+        import Musl
+    #endif
 
     /// Servers of several loops that give their associations to others.
     final class LoopsHandOverTests: XCTestCase {

@@ -77,7 +77,12 @@ import DTLSPrimitives
             sigfillset(&all)
             pthread_sigmask(SIG_BLOCK, &all, &former)
             defer { pthread_sigmask(SIG_SETMASK, &former, nil) }
-            var thread = pthread_t()
+            // An integer in glibc, a pointer in musl.
+            #if canImport(Glibc)
+                var thread = pthread_t()
+            #else
+                var thread: pthread_t?
+            #endif
             // The thread takes the reference over, and keeps it until it ends.
             let reference = Unmanaged.passRetained(Launch(self, name))
             let error = pthread_create(

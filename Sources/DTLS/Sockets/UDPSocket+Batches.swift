@@ -61,10 +61,11 @@ extension UDPSocket {
     func endGathering() { gatherer.store(0, ordering: .relaxed) }
 
     static var thisThread: UInt {
-        #if canImport(Darwin)
-            UInt(bitPattern: pthread_self())
-        #else
+        // An integer in glibc, a pointer elsewhere.
+        #if canImport(Glibc)
             UInt(pthread_self())
+        #else
+            UInt(bitPattern: pthread_self())
         #endif
     }
 
