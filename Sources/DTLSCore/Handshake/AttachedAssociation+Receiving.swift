@@ -95,7 +95,7 @@ extension AttachedAssociation {
     /// Advances the handshake until OpenSSL has read everything, or waits for the application: after a record that it
     /// drops it asks to be called again, whether there is more or not.
     private func advanceThroughAll() {
-        // Every pass reads at least one piece.
+        // Every pass reads something.
         var unread = Int.max
         while lifecycle.isHandshaking, question == nil, bio.unreadCount < unread {
             unread = bio.unreadCount

@@ -106,8 +106,8 @@ final class DatagramBIO {
         return UnsafeRawBufferPointer(rebasing: inbound[slices[nextSlice - 1]])
     }
 
-    /// How many pieces of the datagram under way OpenSSL has not read.
-    var unreadCount: Int { slices.count - nextSlice }
+    /// How many bytes of the datagram under way OpenSSL has not read.
+    var unreadCount: Int { nextSlice < slices.count ? inbound.count - slices[nextSlice].lowerBound : 0 }
 
     /// Visits what OpenSSL has not read of the datagram under way, because its handshake stopped to wait.
     func forEachUnread(_ body: (UnsafeRawBufferPointer) -> Void) {
@@ -145,15 +145,32 @@ final class DatagramBIO {
 
     fileprivate func read(into buffer: UnsafeMutableRawBufferPointer) -> Int? {
         while nextSlice < slices.count {
+            splitNextSlice(toFit: buffer.count)
             let slice = slices[nextSlice]
             nextSlice += 1
-            // OpenSSL's buffer holds any record; a longer run of records than it holds is no honest datagram.
+            // OpenSSL's buffer holds any record that it takes.
             guard slice.count <= buffer.count, slice.upperBound <= inbound.count, !slice.isEmpty else { continue }
             buffer.copyMemory(from: UnsafeRawBufferPointer(rebasing: inbound[slice]))
             if numbersInbound { numberInbound(UnsafeMutableRawBufferPointer(rebasing: buffer[..<slice.count])) }
             return slice.count
         }
         return nil
+    }
+
+    /// Leaves for the next read what would be cut off in this one.
+    ///
+    /// OpenSSL 3.0 always has a buffer for the largest record. From 3.2 on it has one for a single small record, once
+    /// they were agreed upon (RFC 6066 §4), however many there are in a datagram.
+    private func splitNextSlice(toFit size: Int) {
+        let slice = slices[nextSlice]
+        guard slice.count > size, slice.upperBound <= inbound.count else { return }
+        var end = slice.lowerBound
+        RecordHeader.forEach(in: UnsafeRawBufferPointer(rebasing: inbound[slice])) { _, record in
+            if record.upperBound <= size { end = slice.lowerBound + record.upperBound }
+        }
+        guard end > slice.lowerBound else { return }
+        slices[nextSlice] = slice.lowerBound..<end
+        slices.insert(end..<slice.upperBound, at: nextSlice + 1)
     }
 
     /// Gives epoch-0 records numbers of our own, in the order of their arrival, and the version that is the only one
