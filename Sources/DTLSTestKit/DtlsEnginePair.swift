@@ -58,10 +58,9 @@ public final class DtlsEnginePair {
     ///   - seed: Decides what becomes of each datagram. The two links do not do the same for it.
     ///   - usesGate: Whether the client meets a ``/DTLSCore/DtlsHelloGate`` first, as on the Internet, or the server's
     ///     engine at once. Default: a gate.
-    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range and,
-    ///   without a gate, for a context of the wrong role; ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure``
-    ///   when OpenSSL has no memory. With a gate a context of the wrong role, or one for which no engine can be made,
-    ///   lets nobody in.
+    /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for conditions out of their range and
+    ///   for a context of the wrong role; ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure`` when OpenSSL has no
+    ///   memory.
     public init(
         client: DtlsEngine,
         server: DtlsEngineContext,
@@ -76,6 +75,8 @@ public final class DtlsEnginePair {
         toClient = DtlsTestLink(conditions, seed: ~seed)
         if usesGate {
             gate = try DtlsHelloGate()
+            // One that cannot be made now cannot be made for a hello either, where nobody would learn of it.
+            _ = try DtlsEngine(server: server)
         } else {
             self.server = try DtlsEngine(server: server)
         }

@@ -30,6 +30,21 @@ final class EnginePairTests: XCTestCase {
         return pair
     }
 
+    /// A pair that could never connect is none, with a gate either.
+    func testAContextOfTheWrongRoleIsRefused() throws {
+        for usesGate in [true, false] {
+            let context = try DtlsEngineContext(client: DtlsConfiguration(), usesPreSharedKeys: true)
+            XCTAssertThrowsError(
+                try DtlsEnginePair(
+                    client: DtlsEngine(client: context, serverName: nil, preSharedKey: TestKey.right),
+                    server: context,
+                    seed: 1,
+                    usesGate: usesGate
+                )
+            ) { XCTAssertEqual(($0 as? DtlsError)?.code, .invalidConfiguration) }
+        }
+    }
+
     /// With a made-up clock: half a minute of delay in no time.
     func testAMadeUpClockCarriesDatagramsAndDeadlines() throws {
         for usesGate in [true, false] {

@@ -358,7 +358,7 @@ public final class DtlsEngine {
     ///
     /// - Parameters:
     ///   - accepted: Whether the association may be opened. A client's handshake goes on with it or ends with the alert
-    ///     `handshake_failure`; a server's, which is finished but not exposed, opens or ends with close_notify. The
+    ///     `bad_certificate`; a server's, which is finished but not exposed, opens or ends with close_notify. The
     ///     error is ``DtlsError/Code-swift.struct/certificateRejected``.
     ///   - now: The time.
     public func answer(accepted: Bool, now: ContinuousClock.Instant = .now) {

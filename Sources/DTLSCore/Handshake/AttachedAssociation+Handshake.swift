@@ -234,7 +234,17 @@ extension AttachedAssociation {
         } else {
             _ = records.perform(.shutdown)
             let message = "the application did not accept the client's certificate"
-            end(.failed(DtlsError(.certificateRejected, phase: .handshake, message, alertSent: callbacks.alertSent)))
+            end(
+                .failed(
+                    DtlsError(
+                        .certificateRejected,
+                        phase: .handshake,
+                        message,
+                        alertSent: callbacks.alertSent,
+                        certificateVerdict: callbacks.verdict
+                    )
+                )
+            )
         }
         releaseHeldDatagrams(now: now)
     }

@@ -44,7 +44,7 @@ private func askApplication(_ state: CallbackState, _ ssl: OpaquePointer, _ stor
     case .accepted:
         return 1
     case .rejected:
-        X509_STORE_CTX_set_error(store, X509_V_ERR_APPLICATION_VERIFICATION)
+        X509_STORE_CTX_set_error(store, X509_V_ERR_CERT_REJECTED)
         return 0
     }
 }
