@@ -27,8 +27,9 @@ final class Driver {
     }
 
     func send(_ payload: [UInt8]) throws(DtlsError) {
+        // Also when it throws: it may have ended the association.
+        defer { settle() }
         try engine.send(payload.span.bytes)
-        settle()
     }
 
     /// After each input: what is to be sent, what has happened, when to come back.

@@ -90,7 +90,7 @@ struct PlainAddress: Hashable, Sendable, CustomStringConvertible {
         let length = socklen_t(text.count)
         let code = withSystemAddress { getnameinfo($0, $1, &text, length, nil, 0, NI_NUMERICHOST) }
         guard code == 0 else { return "an unknown address" }
-        let host = String(decoding: text.prefix { $0 != 0 }.map { UInt8(bitPattern: $0) }, as: UTF8.self)
+        let host = String(decoding: text.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
         // IPv4 peers of a socket for both.
         if host.hasPrefix("::ffff:"), host.contains(".") { return "\(host.dropFirst(7)):\(port)" }
         return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"

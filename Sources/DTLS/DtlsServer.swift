@@ -62,7 +62,7 @@ public final class DtlsServer: Sendable {
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     ///   - associations: What another server has exported (``exportAssociations(under:lifetime:where:)``). It is
     ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.
-    ///     It is opened before the socket is bound: where that fails, it is used up in this process. Default: none.
+    ///     Where no server comes of it, it may be used again. Default: none.
     /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/addressInUse``;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/nameResolutionFailed``;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/socketFailed``;

@@ -9,7 +9,7 @@ import DequeModule
 public protocol DtlsSessionStore: Sendable {
     /// The session of this ID, or `nil` when there is none or it has expired.
     ///
-    /// - Parameter id: What somebody sent who is known by his address alone: 1 to 255 bytes of any value. Sessions have
+    /// - Parameter id: What somebody sent who is known by his address alone: 1 to 32 bytes of any value. Sessions have
     ///   IDs of up to 32.
     func session(for id: [UInt8]) async -> DtlsStoredSession?
 

@@ -160,7 +160,7 @@ extension DtlsError {
         public static let peerUnreachable = Code("peerUnreachable")
         /// A certificate was not accepted by the peer (``DtlsError/alertReceived`` is set then) or by this side:
         /// ``DtlsError/certificateVerdict`` says why, unless the application refused one that OpenSSL had nothing
-        /// against, a server's application refused, or a client presented none where one is required.
+        /// against, or a client presented none where one is required.
         public static let certificateRejected = Code("certificateRejected")
         /// The pre-shared keys of the two sides differ, the identity is unknown, or a client's application had no key.
         public static let authenticationFailed = Code("authenticationFailed")

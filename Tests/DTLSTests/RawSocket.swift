@@ -142,6 +142,28 @@ func openDescriptors() throws -> Int {
     return count
 }
 
+#if os(Linux)
+    /// How many of them are sockets, or wait for some: not what Dispatch opens for itself, for good (a timer of a clock
+    /// that is used for the first time) or for an instant.
+    func openSockets() throws -> Int {
+        let path = "/proc/self/fd"
+        guard let directory = opendir(path) else { throw TestFailure(description: "\(path) cannot be read") }
+        defer { closedir(directory) }
+        var count = 0
+        while let entry = readdir(directory) {
+            let name = withUnsafeBytes(of: entry.pointee.d_name) {
+                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
+            }
+            var target = [CChar](repeating: 0, count: 64)
+            let length = readlink("\(path)/\(name)", &target, target.count)
+            let bytes = target.prefix(max(0, length)).map { UInt8(truncatingIfNeeded: $0) }
+            let text = String(decoding: bytes, as: UTF8.self)
+            if text.hasPrefix("socket:") || text == "anon_inode:[eventpoll]" { count += 1 }
+        }
+        return count
+    }
+#endif
+
 /// The identity of an open socket, which a descriptor that was closed and used again does not share; `nil` when it is
 /// closed.
 func inode(of descriptor: Int32) -> UInt64? {

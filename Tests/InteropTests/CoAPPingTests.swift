@@ -36,7 +36,8 @@ final class CoAPPingTests: XCTestCase {
                 XCTAssertTrue(line.hasPrefix("Reset from \(address): seq=\(index + 1) time="), line)
             }
             XCTAssertEqual(lines[4], "--- coaps://\(address) CoAP ping statistics ---")
-            XCTAssertTrue(lines[5].hasPrefix("3 requests, 3 replies, 0% loss, 0 retransmissions, time "), lines[5])
+            // libcoap may have wanted to hear some of them twice.
+            XCTAssertTrue(lines[5].hasPrefix("3 requests, 3 replies, 0% loss, "), lines[5])
             XCTAssertTrue(lines[6].hasPrefix("rtt min/avg/max/mdev = "), lines[6])
             XCTAssertEqual(ping.output.standardErrorText, "")
         }

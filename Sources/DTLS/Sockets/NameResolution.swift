@@ -89,9 +89,8 @@ enum NameResolution {
     ) async throws(DtlsError) -> [DtlsAddress] {
         let pending = PendingAnswer()
         let answer = await withTaskCancellationHandler {
-            // On a global queue because the call blocks, perhaps for many seconds: neither a thread of Swift's own
-            // small pool nor a loop's queue may wait that long. It cannot be interrupted; a cancelled one ends unheard.
-            DispatchQueue.global().async { pending.give(lookUp(host, port)) }
+            // It cannot be interrupted; a cancelled one ends unheard, or does not begin.
+            LookUpQueues.perform { if pending.isAwaited { pending.give(lookUp(host, port)) } }
             return await pending.wait()
         } onCancel: {
             pending.give(.cancelled)
@@ -115,6 +114,28 @@ enum NameResolution {
     }
 }
 
+/// Where look-ups block, perhaps for many seconds each: no more at once than a program has threads to spare.
+///
+/// Serial queues, whose threads are their own. A block that waits on a global queue takes one of the few threads that
+/// run Swift's tasks.
+private enum LookUpQueues {
+    private static let queues = (0..<16).map { DispatchQueue(label: "swift-dtls.names.\($0)") }
+    /// How many look-ups each has.
+    private static let loads = Lock([Int](repeating: 0, count: queues.count))
+
+    static func perform(_ lookUp: @escaping @Sendable () -> Void) {
+        let index = loads.withLock { loads in
+            let index = loads.indices.min { loads[$0] < loads[$1] } ?? 0
+            loads[index] += 1
+            return index
+        }
+        queues[index].async {
+            lookUp()
+            loads.withLock { $0[index] -= 1 }
+        }
+    }
+}
+
 /// An answer that one task waits for. The first one given counts; those after it are ignored.
 private final class PendingAnswer: Sendable {
     private enum State {
@@ -124,6 +145,9 @@ private final class PendingAnswer: Sendable {
     }
 
     private let state = Lock(State.nobodyWaits)
+
+    /// Whether none was given yet.
+    var isAwaited: Bool { state.withLock { if case .given = $0 { false } else { true } } }
 
     func give(_ answer: NameResolution.Answer) {
         let continuation = state.withLock { state -> CheckedContinuation<NameResolution.Answer, Never>? in

@@ -4,7 +4,8 @@ public import NIOCore
 /// Answers to what an engine asks in the midst of a handshake, which waits meanwhile, within its time.
 ///
 /// Each closure is called on the channel's event loop, must not block, and returns a future of any loop. One that is
-/// `async` fits by `eventLoop.makeFutureWithTask { … }`. A future that fails stands for the answer that lets nobody in.
+/// `async` fits by `eventLoop.makeFutureWithTask { … }`. A future that fails stands for the answer that lets nobody in;
+/// of an identity, for the configuration's.
 public struct DtlsAnswers: Sendable {
     /// Asked for a pre-shared key, where the context uses them. `nil`: none is known.
     public var preSharedKey:

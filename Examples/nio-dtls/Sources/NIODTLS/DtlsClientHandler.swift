@@ -137,6 +137,9 @@ public final class DtlsClientHandler: ChannelDuplexHandler, RemovableChannelHand
     private func end() {
         isClosing = true
         association?.close()
+        // The end of a read, where it would happen otherwise, may not come any more.
+        isReading = false
+        flushIfNeeded()
         // One that had not begun has nothing to say of its end.
         state = .ended
         sendPendingWrites()

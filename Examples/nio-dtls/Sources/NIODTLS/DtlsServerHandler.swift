@@ -123,6 +123,9 @@ public final class DtlsServerHandler: ChannelDuplexHandler, RemovableChannelHand
 
     private func closeAll() {
         for association in associations { association.close() }
+        // The end of a read, where it would happen otherwise, may not come any more.
+        isReading = false
+        flushIfNeeded()
     }
 
     public func triggerUserOutboundEvent(
@@ -150,6 +153,11 @@ public final class DtlsServerHandler: ChannelDuplexHandler, RemovableChannelHand
         let source = envelope.remoteAddress
         counts.datagramsReceived += 1
         counts.bytesReceived += envelope.data.readableBytes
+        // Nobody can be answered there: the system refuses it, and NIO closes everybody's channel for that.
+        guard source.port != 0 else {
+            counts.drops[.unknownPeer] += 1
+            return
+        }
         // Before the address: another peer may have been there before.
         if let owner = peers.owner(ofConnectionIDIn: envelope) {
             return owner.receive(envelope.data, from: source)

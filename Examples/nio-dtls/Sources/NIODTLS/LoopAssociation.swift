@@ -313,9 +313,13 @@ extension LoopAssociation {
             self.path?.deadline = now + UnprovenPath.interval * (isLast ? 3 : 1)
             return
         }
+        guard owner?.association(self, mayMoveTo: path.former) == true else {
+            // Somebody else is there: it stays, and gets no more than it may.
+            self.path?.deadline = now + UnprovenPath.interval * 3
+            return
+        }
         let left = peer
         self.path = nil
-        guard owner?.association(self, mayMoveTo: path.former) == true else { return }
         peer = path.former
         owner?.associationMoved(self, from: left)
     }

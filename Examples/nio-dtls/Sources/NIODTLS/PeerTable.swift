@@ -21,9 +21,11 @@ struct PeerTable {
     private var connectionIDLength: Int?
 
     private(set) var openCount = 0
-    private var handshaking: [ObjectIdentifier: LoopAssociation] = [:]
+    /// The number tells whether it is still the same object: others come to be where it was.
+    private var handshaking: [ObjectIdentifier: (association: LoopAssociation, number: UInt64)] = [:]
     /// Those of them, oldest first, and some that are done.
-    private var order = CircularBuffer<ObjectIdentifier>()
+    private var order = CircularBuffer<(key: ObjectIdentifier, number: UInt64)>()
+    private var lastNumber: UInt64 = 0
 
     var handshakeCount: Int { handshaking.count }
 
@@ -37,9 +39,10 @@ struct PeerTable {
     /// Adds a handshake. Returns the one that it takes the place of, at its address.
     mutating func insert(_ association: LoopAssociation, at address: SocketAddress) -> LoopAssociation? {
         let key = ObjectIdentifier(association)
-        handshaking[key] = association
-        order.append(key)
-        if order.count > 2 * handshaking.count + 64 { order.removeAll { handshaking[$0] == nil } }
+        lastNumber += 1
+        handshaking[key] = (association, lastNumber)
+        order.append((key, lastNumber))
+        if order.count > 2 * handshaking.count + 64 { order.removeAll { handshaking[$0.key]?.number != $0.number } }
         guard let entry = entries[address] else {
             entries[address] = Entry(current: association)
             return nil
@@ -58,8 +61,8 @@ struct PeerTable {
 
     /// The handshake that began before all others that are under way.
     mutating func oldestHandshake() -> LoopAssociation? {
-        while let key = order.first {
-            if let association = handshaking[key] { return association }
+        while let (key, number) = order.first {
+            if let entry = handshaking[key], entry.number == number { return entry.association }
             order.removeFirst()
         }
         return nil

@@ -21,7 +21,8 @@ enum NIODtlsEcho {
 
     static func main() async throws {
         let arguments = CommandLine.arguments.dropFirst()
-        guard arguments.count >= 4, let port = Int(arguments[3]), (0...65_535).contains(port),
+        guard arguments.count >= (arguments.first == "client" ? 5 : 4), let port = Int(arguments[3]),
+            (0...65_535).contains(port),
             let colon = arguments[4].firstIndex(of: ":")
         else {
             print(usage)
@@ -92,6 +93,8 @@ private final class EchoHandler: ChannelInboundHandler {
     typealias OutboundOut = AddressedEnvelope<ByteBuffer>
 
     func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+        // As UDP would: what there is no room for is lost.
+        guard context.channel.isWritable else { return }
         context.write(data, promise: nil)
     }
 

@@ -8,6 +8,8 @@ final class Recorder: ChannelInboundHandler {
     typealias OutboundOut = AddressedEnvelope<ByteBuffer>
 
     private let echoes: Bool
+    /// Whether it closes the channel where a payload comes in.
+    var closes = false
     private(set) var payloads: [String] = []
     private(set) var sources: [SocketAddress] = []
     private(set) var events: [DtlsPeerEvent] = []
@@ -35,6 +37,7 @@ final class Recorder: ChannelInboundHandler {
         let envelope = unwrapInboundIn(data)
         payloads.append(String(buffer: envelope.data))
         sources.append(envelope.remoteAddress)
+        if closes { return context.close(promise: nil) }
         if echoes { context.writeAndFlush(wrapOutboundOut(envelope), promise: nil) }
     }
 

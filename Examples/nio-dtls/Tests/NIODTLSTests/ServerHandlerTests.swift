@@ -9,6 +9,22 @@ import XCTest
 final class ServerHandlerTests: XCTestCase {
     private func place(_ number: Int) -> SocketAddress { address("192.0.2.\(number)", 1_000 + number) }
 
+    /// A channel that is closed in the midst of a read says so to its peers, on either side.
+    func testClosingWhereAPayloadComesIn() throws {
+        for closesServer in [true, false] {
+            let network = try EmbeddedNetwork()
+            let client = try network.addClient(at: place(1))
+            XCTAssertTrue(try network.run { client.recorder.story == ["opened"] })
+            let other = closesServer ? client.recorder : network.recorder
+            if closesServer { network.recorder.closes = true } else { client.recorder.closes = true }
+            _ = client.write("hello")
+            XCTAssertTrue(
+                try network.run(for: .seconds(5)) { other.story.last == "closed: closed by the peer" },
+                "\(other.story)"
+            )
+        }
+    }
+
     /// Many peers, each with its own association.
     func testManyPeers() throws {
         let network = try EmbeddedNetwork()
@@ -47,6 +63,11 @@ final class ServerHandlerTests: XCTestCase {
         var statistics = network.handler.statistics
         XCTAssertEqual(statistics.cookiesSent, 2_000)
         XCTAssertEqual(statistics.handshakesStarted + statistics.connectionsHandshaking, 0)
+        // Nothing can be sent to port 0, and NIO would close the channel for the attempt.
+        try network.deliver(sent.data, from: address("203.0.113.1", 0))
+        try network.settle()
+        XCTAssertEqual(network.astray.count, 2_000)
+        XCTAssertEqual(network.handler.statistics.drops[.unknownPeer], 1)
         // Whatever else strangers send is not answered at all.
         for type in UInt8(20)...26 {
             let header: [UInt8] = [type, 0xFE, 0xFD, 0, 1, 0, 0, 0, 0, 0, 1, 0, 32]
@@ -55,7 +76,7 @@ final class ServerHandlerTests: XCTestCase {
         try network.settle()
         XCTAssertEqual(network.astray.count, 2_000)
         statistics = network.handler.statistics
-        XCTAssertEqual(statistics.drops[.unknownPeer], 7)
+        XCTAssertEqual(statistics.drops[.unknownPeer], 8)
         // One who is there gets in.
         try network.deliver(sent.data, from: client.address)
         XCTAssertTrue(try network.run { client.recorder.story == ["opened"] })

@@ -49,7 +49,9 @@ public struct DtlsService: Service {
                 await server.drain(for: drainTimeout)
             }
             // The tasks of connections are below this one, so they see the shutdown, and cancellation reaches them.
-            await server.serve(body)
+            group.addTask { await server.serve(body) }
+            // The drain is over, or the server was closed: what still runs waits for something else.
+            await group.next()
             group.cancelAll()
         }
         await server.close()
