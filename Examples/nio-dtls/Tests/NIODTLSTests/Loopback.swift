@@ -14,7 +14,8 @@ enum Loopback {
     }
 
     /// An echo server. Its keys come from a task, as from a database.
-    static func bindServer() async throws -> (channel: any Channel, address: SocketAddress) {
+    static func bindServer(closesAtPayload: Bool = false) async throws -> (channel: any Channel, address: SocketAddress)
+    {
         var settings = DtlsServerSettings()
         settings.usesPreSharedKeys = true
         let context = try DtlsEngineContext(server: DtlsConfiguration(), settings: settings)
@@ -33,7 +34,9 @@ enum Loopback {
             .channelInitializer { [answers] channel in
                 channel.eventLoop.makeCompletedFuture {
                     let dtls = try DtlsServerHandler(context: context, answers: answers)
-                    try channel.pipeline.syncOperations.addHandlers(dtls, Recorder(echoes: true))
+                    let recorder = Recorder(echoes: true)
+                    recorder.closes = closesAtPayload
+                    try channel.pipeline.syncOperations.addHandlers(dtls, recorder)
                 }
             }
             .bind(host: "127.0.0.1", port: 0).get()

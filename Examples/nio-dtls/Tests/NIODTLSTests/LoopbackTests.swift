@@ -60,6 +60,26 @@ final class LoopbackTests: XCTestCase {
         try await server.close()
     }
 
+    /// A channel that is closed in the midst of a read says so to its peers.
+    func testClosingWhereAPayloadComesIn() async throws {
+        let (_, address) = try await Loopback.bindServer(closesAtPayload: true)
+        let port = try UInt16(XCTUnwrap(address.port))
+        let client = try await DtlsClient.bind(host: "127.0.0.1")
+        let connection = try await client.connect(
+            to: DtlsAddress(ipAddress: "127.0.0.1", port: port),
+            context: DtlsClientContext(preSharedKey: try Loopback.preSharedKey())
+        )
+        try await connection.send("the end")
+        let alarm = Task {
+            try await Task.sleep(for: .seconds(10), clock: .continuous)
+            connection.close()
+        }
+        let reason = await connection.waitUntilClosed()
+        alarm.cancel()
+        XCTAssertEqual(reason, .closedByPeer)
+        await client.close()
+    }
+
     /// This client and the library's server, whose certificate it verifies, over a bad link.
     func testTheLibrarysServerOverABadLink() async throws {
         var serverSide = DtlsConfiguration()

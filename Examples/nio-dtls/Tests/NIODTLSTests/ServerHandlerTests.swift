@@ -9,22 +9,6 @@ import XCTest
 final class ServerHandlerTests: XCTestCase {
     private func place(_ number: Int) -> SocketAddress { address("192.0.2.\(number)", 1_000 + number) }
 
-    /// A channel that is closed in the midst of a read says so to its peers, on either side.
-    func testClosingWhereAPayloadComesIn() throws {
-        for closesServer in [true, false] {
-            let network = try EmbeddedNetwork()
-            let client = try network.addClient(at: place(1))
-            XCTAssertTrue(try network.run { client.recorder.story == ["opened"] })
-            let other = closesServer ? client.recorder : network.recorder
-            if closesServer { network.recorder.closes = true } else { client.recorder.closes = true }
-            _ = client.write("hello")
-            XCTAssertTrue(
-                try network.run(for: .seconds(5)) { other.story.last == "closed: closed by the peer" },
-                "\(other.story)"
-            )
-        }
-    }
-
     /// Many peers, each with its own association.
     func testManyPeers() throws {
         let network = try EmbeddedNetwork()
