@@ -169,12 +169,12 @@ final class ClientTunnel: @unchecked Sendable {
 // MARK: On the loop
 
 extension ClientTunnel: PlainReceiver {
-    func received(_ datagram: UnsafeRawBufferPointer, from source: PlainAddress?) {
+    func received(_ datagram: UnsafeRawBufferPointer, from source: PlainAddress?, at socket: PlainSocket) {
         guard !datagram.isEmpty, let source else { return tally.dropped(.empty) }
         peer(at: source)?.forward(datagram)
     }
 
-    func refused() {
+    func refused(at socket: PlainSocket) {
         // A peer that is gone; its place is given back when it has been idle.
     }
 

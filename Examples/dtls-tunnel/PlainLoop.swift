@@ -13,9 +13,9 @@ import Dispatch
 /// Who is told what comes in at a plain socket, on its loop.
 protocol PlainReceiver: AnyObject, Sendable {
     /// The bytes are lent until this returns.
-    func received(_ datagram: UnsafeRawBufferPointer, from source: PlainAddress?)
-    /// The network says that nobody listens where a datagram went.
-    func refused()
+    func received(_ datagram: UnsafeRawBufferPointer, from source: PlainAddress?, at socket: PlainSocket)
+    /// The network says that nobody listens where a datagram from this socket went.
+    func refused(at socket: PlainSocket)
     /// The system could not receive.
     func receivingFailed(_ error: PlainSocketError)
 }
@@ -59,9 +59,9 @@ final class PlainLoop: @unchecked Sendable {
         for _ in 0..<Self.datagramsPerTurn {
             switch socket.takeNext(into: buffer) {
             case .datagram(let count, let source):
-                receiver.received(UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: source)
+                receiver.received(UnsafeRawBufferPointer(rebasing: buffer[..<count]), from: source, at: socket)
             case .nothing: return
-            case .refused: receiver.refused()
+            case .refused: receiver.refused(at: socket)
             case .failed(let code): return receiver.receivingFailed(PlainSocketError(code: code))
             }
         }

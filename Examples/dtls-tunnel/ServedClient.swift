@@ -9,6 +9,8 @@ final class ServedClient: Sendable {
         var watch: PlainWatch?
         /// Whether nobody listened at the address when something was sent last.
         var isRefused = false
+        /// When the socket may be replaced, which costs descriptors: refusals come as fast as the client sends.
+        var nextReplacement = MonotonicTime.now
         /// Whether nothing has come since that happened anywhere.
         var awaitsAnswer = false
         var isOver = false
@@ -16,6 +18,8 @@ final class ServedClient: Sendable {
         var fromService = 0
         var peer: DtlsAddress
     }
+
+    private static let secondsBetweenReplacements = 0.5
 
     private let connection: DtlsConnection
     private let tunnel: ServerTunnel
@@ -59,7 +63,7 @@ final class ServedClient: Sendable {
                 "dropped \(bytes.count) bytes, too large for the way to \(tunnel.service.target)"
             )
         case .refused:
-            refused()
+            refused(at: socket)
             return true
         case .failed(let code):
             tunnel.tally.dropped(.noService)
@@ -77,11 +81,17 @@ final class ServedClient: Sendable {
         }
         do {
             return try state.withLock { state -> PlainSocket? in
-                if let socket = state.socket, state.address == address || !state.isRefused { return socket }
+                if let socket = state.socket {
+                    let now = MonotonicTime.now
+                    guard state.isRefused, state.address != address, now >= state.nextReplacement else { return socket }
+                    state.nextReplacement = now + Self.secondsBetweenReplacements
+                }
                 guard !state.isOver else { return nil }
                 let socket = try PlainSocket(connectedTo: address)
+                // Where there is none, the former socket is still read.
+                let watch = try loop.watch(socket, for: self)
                 state.watch?.end()
-                state.watch = try loop.watch(socket, for: self)
+                state.watch = watch
                 state.socket = socket
                 state.address = address
                 state.isRefused = false
@@ -122,8 +132,10 @@ final class ServedClient: Sendable {
 // MARK: From the service, on the plain loop
 
 extension ServedClient: PlainReceiver {
-    func received(_ datagram: UnsafeRawBufferPointer, from source: PlainAddress?) {
+    func received(_ datagram: UnsafeRawBufferPointer, from source: PlainAddress?, at socket: PlainSocket) {
         let wasRefused = state.withLock { state in
+            // A former socket says nothing of the present one.
+            guard socket === state.socket else { return false }
             defer { (state.isRefused, state.awaitsAnswer) = (false, false) }
             return state.awaitsAnswer
         }
@@ -134,13 +146,15 @@ extension ServedClient: PlainReceiver {
         }
     }
 
-    func refused() {
+    func refused(at socket: PlainSocket) {
         tunnel.tally.dropped(.refused)
-        let address = state.withLock { state in
+        let address = state.withLock { state -> PlainAddress? in
+            guard socket === state.socket else { return nil }
             (state.isRefused, state.awaitsAnswer) = (true, true)
             return state.address
         }
-        if let address { tunnel.service.refused(address) }
+        guard let address else { return }
+        tunnel.service.refused(address)
         tunnel.journal.remark(
             .refused,
             "nobody listens at \(tunnel.service.target): datagrams are lost until the service is there"
