@@ -78,6 +78,7 @@ struct ClientCommand: AsyncParsableCommand {
         let signals = terminationSignals()
         let context = try credentials.context(for: Journal.program)
         let journal = Journal(isQuiet: tunnelOptions.report.quiet)
+        defer { journal.finish() }
         DescriptorLimit.raise(forPeers: tunnelOptions.maxPeers, journal)
         let listener = try await listener()
         let link = ServerLink(
@@ -107,7 +108,7 @@ struct ClientCommand: AsyncParsableCommand {
             throw ExampleFailure("the socket at \(listener.localAddress) cannot be read: \(error)")
         }
         Console.print("listening on \(listener.localAddress)")
-        let printer = tunnelOptions.report.printStatistics {
+        let printer = journal.printStatistics(every: tunnelOptions.report.stats) {
             tunnel.statistics.json(adding: "tunnel", tunnel.tally.json)
         }
         await Shutdown.wait(for: signals, drain: tunnelOptions.drain) { await tunnel.drain(for: $0) }

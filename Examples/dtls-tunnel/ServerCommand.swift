@@ -53,6 +53,7 @@ struct ServerCommand: AsyncParsableCommand {
         let signals = terminationSignals()
         let context = try credentials.context()
         let journal = Journal(isQuiet: tunnelOptions.report.quiet)
+        defer { journal.finish() }
         let service = Service(tunnelOptions.to)
         await service.lookUp()
         if service.address == nil {
@@ -64,7 +65,7 @@ struct ServerCommand: AsyncParsableCommand {
         let server = try await bind(context, journal)
         Console.print("listening on \(server.localAddress)")
         server.handleConnections { tunnel.carry($0) }
-        let printer = tunnelOptions.report.printStatistics {
+        let printer = journal.printStatistics(every: tunnelOptions.report.stats) {
             server.statistics.json(adding: "tunnel", tunnel.tally.json)
         }
         await Shutdown.wait(for: signals, drain: tunnelOptions.drain) { seconds in
