@@ -29,7 +29,9 @@ struct ClientCommand: AsyncParsableCommand {
 
     @Option(
         help: ArgumentHelp(
-            "Where plain datagrams come in: PORT or HOST:PORT (the default host is 127.0.0.1). Port 0 picks a free one.",
+            "Where plain datagrams come in: PORT or HOST:PORT (the default host is 127.0.0.1). Port 0 picks a free one. "
+                + "Strangers who reach it are served with your credentials, and answers go to whatever source a datagram "
+                + "claims to have: there the tunnel reflects, with the service's own factor.",
             valueName: "host:port"
         ),
         transform: HostPort.init(argument:)

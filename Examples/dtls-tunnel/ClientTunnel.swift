@@ -121,6 +121,10 @@ final class ClientTunnel: @unchecked Sendable {
 
     private func peer(at address: PlainAddress) -> TunnelPeer? {
         if let peer = peers[address] { return peer }
+        guard !isOwn(address) else {
+            tally.dropped(.ownAddress)
+            return nil
+        }
         // Nothing is kept of somebody who could not be served.
         guard link.mayConnect, !isClosedToNewcomers else {
             tally.dropped(.noServer)
@@ -138,6 +142,14 @@ final class ClientTunnel: @unchecked Sendable {
         peers[address] = peer
         tally.peerCame()
         return peer
+    }
+
+    /// Whether an answer to the address would come in here again, to be sent on once more, and so on for ever. Only a
+    /// forged datagram has such a source.
+    private func isOwn(_ address: PlainAddress) -> Bool {
+        let own = listener.localAddress
+        guard address.hasPort(of: own) else { return false }
+        return own.isWildcard ? address.isOfThisMachine : address == own
     }
 
     /// Lets the peer go that has been silent longest, if that is long enough.

@@ -11,7 +11,7 @@ struct PlainAddress: Hashable, Sendable, CustomStringConvertible {
     /// `AF_INET` or `AF_INET6`.
     let family: Int32
     // All in network order; IPv4 is the low half of `low`.
-    private let networkPort: UInt16
+    private var networkPort: UInt16
     private let high: UInt64
     private let low: UInt64
     private let scope: UInt32
@@ -45,6 +45,24 @@ struct PlainAddress: Hashable, Sendable, CustomStringConvertible {
             bytes.copyMemory(from: UnsafeRawBufferPointer(start: address, count: count))
         }
         self.init(storage)
+    }
+
+    /// Whether it stands for all addresses of the machine.
+    var isWildcard: Bool { high == 0 && low == 0 }
+
+    func hasPort(of other: PlainAddress) -> Bool { networkPort == other.networkPort }
+
+    /// Whether the machine has the address: only then a socket can be bound to it. Also true where the system does not
+    /// tell, as it has no sockets left.
+    var isOfThisMachine: Bool {
+        var address = self
+        address.networkPort = 0
+        do {
+            _ = try PlainSocket(listeningAt: address)
+            return true
+        } catch {
+            return error.code != EADDRNOTAVAIL
+        }
     }
 
     /// Lends the address as the system's calls take it.

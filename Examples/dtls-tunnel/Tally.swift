@@ -19,6 +19,8 @@ enum TunnelDrop: String, CaseIterable {
     case noService
     /// There is no connection to the DTLS server.
     case noServer
+    /// One whose source is said to be the client's end itself.
+    case ownAddress
     /// All places for peers are taken.
     case tooManyPeers
 }
