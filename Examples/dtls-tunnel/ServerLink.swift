@@ -21,8 +21,18 @@ final class ServerLink: Sendable {
         /// Whether the server ends handshakes that would resume one.
         var refusesSessions = false
         var holdOff = HoldOff()
+        var handshakes = 0
         var isOver = false
+
+        var mayConnect: Bool {
+            !isOver && handshakes < ServerLink.mostHandshakes && holdOff.allows(.now)
+        }
     }
+
+    /// How many handshakes may run at a time.
+    private static let mostHandshakes = 64
+    /// A handshake that was given up after so long says something of the server, too.
+    private static let secondsBeforeFailed = 2.0
 
     private let settings: Settings
     private let state = Guarded(State())
@@ -35,17 +45,29 @@ final class ServerLink: Sendable {
 
     /// Whether a connection may be tried now.
     var mayConnect: Bool {
-        state.withLock { !$0.isOver && $0.holdOff.allows(.now) }
+        state.withLock { $0.mayConnect }
+    }
+
+    /// Takes a place for one handshake, if it may be tried now. ``connect()`` has to follow, which gives it back.
+    func reserve() -> Bool {
+        state.withLock { state in
+            guard state.mayConnect else { return false }
+            state.handshakes += 1
+            return true
+        }
     }
 
     /// Connects from a new socket, to which ``release(_:)`` has to be called at the end of the connection.
     func connect() async throws -> (DtlsClient, DtlsConnection) {
+        defer { state.withLock { $0.handshakes -= 1 } }
         let begin = MonotonicTime.now
         do {
             return try await connectByAnyMeans()
         } catch {
-            // A peer that was let go meanwhile says nothing of the server.
-            if !Task.isCancelled { state.withLock { $0.holdOff.failed(begunAt: begin, .now) } }
+            // A peer that was let go soon says nothing of the server.
+            if !Task.isCancelled || .now >= begin + Self.secondsBeforeFailed {
+                state.withLock { $0.holdOff.failed(begunAt: begin, .now) }
+            }
             throw error
         }
     }

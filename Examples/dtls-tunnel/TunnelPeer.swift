@@ -68,11 +68,11 @@ final class TunnelPeer: Sendable {
         switch state.phase {
         case .connecting: break
         case .unconnected:
-            guard tunnel.link.mayConnect else { return .noServer }
+            guard tunnel.link.reserve() else { return .noServer }
             state.phase = .connecting(Task { await self.connect() })
         case .open(let connection):
             // It has ended, and nobody has been told yet.
-            guard connection === ended, tunnel.link.mayConnect else { return .noServer }
+            guard connection === ended, tunnel.link.reserve() else { return .noServer }
             state.phase = .connecting(Task { await self.connect() })
         case .over: return .noServer
         }
