@@ -52,6 +52,10 @@ struct ServerCommand: AsyncParsableCommand {
     func run() async throws {
         let signals = terminationSignals()
         let context = try credentials.context()
+        if letsAnybodyIn {
+            let clients = "a server with --certificate lets anybody in without --require-client-certificate or --fingerprint"
+            Console.note("\(Journal.program): \(clients), and the service takes them for a program of this machine")
+        }
         let journal = Journal(isQuiet: tunnelOptions.report.quiet)
         defer { journal.finish() }
         let service = Service(tunnelOptions.to)
@@ -73,6 +77,13 @@ struct ServerCommand: AsyncParsableCommand {
         }
         await server.close()
         printer.cancel()
+    }
+
+    /// Whether a client gets through without a key or a certificate of its own. That there are keys, too, or that
+    /// certificates which are shown must be good, keeps nobody out.
+    private var letsAnybodyIn: Bool {
+        let options = credentials.connectionOptions
+        return options.certificate != nil && !credentials.requireClientCertificate && options.fingerprint.isEmpty
     }
 
     private func bind(_ context: DtlsServerContext, _ journal: Journal) async throws -> DtlsServer {
