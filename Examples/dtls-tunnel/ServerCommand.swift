@@ -53,8 +53,10 @@ struct ServerCommand: AsyncParsableCommand {
         let signals = terminationSignals()
         let context = try credentials.context()
         if letsAnybodyIn {
-            let clients = "a server with --certificate lets anybody in without --require-client-certificate or --fingerprint"
-            Console.note("\(Journal.program): \(clients), and the service takes them for a program of this machine")
+            Console.note(
+                "\(Journal.program): a server with --certificate lets anybody in without --require-client-certificate or "
+                    + "--fingerprint, and the service sees them at an address of this machine"
+            )
         }
         let journal = Journal(isQuiet: tunnelOptions.report.quiet)
         defer { journal.finish() }

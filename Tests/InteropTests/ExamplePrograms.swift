@@ -9,6 +9,10 @@ extension Peers {
         _ arguments: [String],
         environment: [String: String] = [:]
     ) throws -> PeerProcess {
+        try start(try pathOfExample(name), arguments, environment: environment)
+    }
+
+    func pathOfExample(_ name: String) throws -> String {
         let bundle = Bundle(for: ExampleProgramTests.self).bundleURL
         let tests = URL(fileURLWithPath: CommandLine.arguments[0])
         // The test bundle lies beside the programs; on Linux the bundle is the program that runs the tests.
@@ -17,7 +21,7 @@ extension Peers {
         guard let path = paths.first(where: FileManager.default.isExecutableFile(atPath:)) else {
             throw PeerFailure(description: "\(name) is not at any of \(paths)")
         }
-        return try start(path, arguments, environment: environment)
+        return path
     }
 
     /// Starts `dtls-echo-server`, on a port of its choice unless one is given, and returns when it listens.
