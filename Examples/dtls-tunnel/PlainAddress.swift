@@ -101,16 +101,20 @@ struct PlainAddress: Hashable, Sendable, CustomStringConvertible {
         }
     }
 
-    /// `127.0.0.1:5684` or `[::1]:5684`.
-    var description: String {
-        let port = UInt16(bigEndian: networkPort)
+    /// `127.0.0.1` or `::1`.
+    var host: String {
         var text = [CChar](repeating: 0, count: Int(NI_MAXHOST))
         let length = socklen_t(text.count)
         let code = withSystemAddress { getnameinfo($0, $1, &text, length, nil, 0, NI_NUMERICHOST) }
         guard code == 0 else { return "an unknown address" }
         let host = String(decoding: text.prefix { $0 != 0 }.map { UInt8(truncatingIfNeeded: $0) }, as: UTF8.self)
         // IPv4 peers of a socket for both.
-        if host.hasPrefix("::ffff:"), host.contains(".") { return "\(host.dropFirst(7)):\(port)" }
+        return host.hasPrefix("::ffff:") && host.contains(".") ? String(host.dropFirst(7)) : host
+    }
+
+    /// `127.0.0.1:5684` or `[::1]:5684`.
+    var description: String {
+        let (host, port) = (self.host, UInt16(bigEndian: networkPort))
         return host.contains(":") ? "[\(host)]:\(port)" : "\(host):\(port)"
     }
 }

@@ -20,6 +20,8 @@ final class ServerLink: Sendable {
         var session: DtlsSession?
         /// Whether the server ends handshakes that would resume one.
         var refusesSessions = false
+        /// The address that has answered last, which is tried first.
+        var preferred: DtlsAddress?
         var holdOff = HoldOff()
         var handshakes = 0
         var isOver = false
@@ -34,11 +36,16 @@ final class ServerLink: Sendable {
     /// A handshake that was given up after so long says something of the server, too.
     private static let secondsBeforeFailed = 2.0
 
+    /// How long an address is tried alone, before the next one is tried along with it.
+    private static let aloneFor = Duration.milliseconds(300)
+
     private let settings: Settings
+    private let lookUp: SharedLookUp
     private let state = Guarded(State())
 
     init(_ settings: Settings) {
         self.settings = settings
+        lookUp = SharedLookUp(settings.target)
     }
 
     var target: HostPort { settings.target }
@@ -88,19 +95,13 @@ final class ServerLink: Sendable {
     }
 
     private func connect(resuming session: DtlsSession?) async throws -> (DtlsClient, DtlsConnection) {
+        let addresses = try await addresses()
         let client = try await DtlsClient.bind()
         do {
             try register(client)
-            let connection = try await client.connect(
-                to: settings.target.host ?? "",
-                port: settings.target.port,
-                context: settings.context,
-                serverName: settings.serverName,
-                timeout: settings.timeout,
-                session: session,
-                reconnection: settings.reconnection
-            )
+            let connection = try await connect(client, toFirstOf: addresses, resuming: session)
             state.withLock { state in
+                state.preferred = connection.peerAddress
                 state.holdOff.succeeded()
                 state.session = connection.session ?? state.session
             }
@@ -108,6 +109,50 @@ final class ServerLink: Sendable {
         } catch {
             await release(client)
             throw error
+        }
+    }
+
+    /// The server's addresses, the one that is most likely to answer first.
+    private func addresses() async throws -> [DtlsAddress] {
+        var addresses = try await lookUp.addresses()
+        if let preferred = state.withLock({ $0.preferred }), let index = addresses.firstIndex(of: preferred) {
+            addresses.swapAt(0, index)
+        }
+        return addresses
+    }
+
+    /// Tries the addresses, each a little after the one before, and takes the first that answers. When none does, the
+    /// error is that of the one that failed first.
+    private func connect(
+        _ client: DtlsClient,
+        toFirstOf addresses: [DtlsAddress],
+        resuming session: DtlsSession?
+    ) async throws -> DtlsConnection {
+        try await withThrowingTaskGroup(of: DtlsConnection.self) { group in
+            for (index, address) in addresses.enumerated() {
+                group.addTask { [settings] in
+                    if index > 0 { try await Task.sleep(for: Self.aloneFor * index, clock: .continuous) }
+                    return try await client.connect(
+                        to: address,
+                        context: settings.context,
+                        // Not the address: the certificate is made out to what the user calls the server.
+                        serverName: settings.serverName ?? settings.target.host,
+                        timeout: settings.timeout,
+                        session: session,
+                        reconnection: settings.reconnection
+                    )
+                }
+            }
+            var failure: (any Error)?
+            while let result = await group.nextResult() {
+                switch result {
+                case .success(let connection):
+                    group.cancelAll()
+                    return connection
+                case .failure(let error): failure = failure ?? error
+                }
+            }
+            throw failure ?? CancellationError()
         }
     }
 
