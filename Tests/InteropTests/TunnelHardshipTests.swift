@@ -55,6 +55,40 @@ final class TunnelHardshipTests: XCTestCase {
         }
     }
 
+    // MARK: Whom the client trusts
+
+    /// The certificate has to carry the name that was given, not the address that it stands for.
+    func testManyPeersOfAServerByName() async throws {
+        try await withDeadline(seconds: 60) { peers in
+            let service = try EchoingService("service")
+            try peers.makeDirectory()
+            let certificate = peers.directory.appendingPathComponent("own.pem").path
+            let key = peers.directory.appendingPathComponent("own.key").path
+            let request = try peers.start(
+                "openssl",
+                ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2"]
+                    + ["-keyout", key, "-out", certificate, "-subj", "/CN=any"]
+                    + ["-addext", "subjectAltName=DNS:localhost"]
+            )
+            let status = try await request.waitForExit()
+            XCTAssertEqual(status, 0, request.description)
+            let own = ["--certificate", certificate, "--private-key", key]
+            let (_, middle) = try await peers.startTunnel("server", to: service.address, own)
+
+            let arguments = ["client", "--listen", "127.0.0.1:0", "--ca", certificate, "--to"]
+            let client = try peers.startExample("dtls-tunnel", arguments + ["localhost:\(middle.port)"])
+            try await client.wait(until: "it listens") { $0.standardOutput.contains(UInt8(ascii: "\n")) }
+            try await Self.converse(fromPorts: 32, with: try Self.port(inFirstLine: client.output.standardOutputText))
+            XCTAssertFalse(client.output.text.contains("failed"), client.description)
+
+            let other = try peers.startExample("dtls-tunnel", arguments + ["\(middle)"])
+            try await other.wait(until: "it listens") { $0.standardOutput.contains(UInt8(ascii: "\n")) }
+            let endpoint = try PlainEndpoint()
+            endpoint.send("nobody may read this", to: try Self.port(inFirstLine: other.output.standardOutputText))
+            try await other.wait(for: "failed \(endpoint.address): ")
+        }
+    }
+
     // MARK: Who reads no output
 
     /// More lines than are kept: the tunnel goes on, and says how many it has left out when they are read again.
