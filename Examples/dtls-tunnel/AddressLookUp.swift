@@ -11,11 +11,14 @@ import ExampleSupport
 
 /// Turns a host into addresses.
 enum AddressLookUp {
+    /// getaddrinfo may block for many seconds: on a global queue it would take a thread of those that run tasks. Who
+    /// looks up does so once at a time, so one queue is enough.
+    private static let queue = DispatchQueue(label: "dtls-tunnel.names")
+
     /// The addresses of a host, in the system's order of preference; never empty.
     static func addresses(of target: HostPort) async throws -> [PlainAddress] {
-        // On a queue of its own kind, because getaddrinfo may block for many seconds.
         try await withCheckedThrowingContinuation { continuation in
-            DispatchQueue.global().async {
+            queue.async {
                 continuation.resume(with: Result { try blockingAddresses(of: target) })
             }
         }

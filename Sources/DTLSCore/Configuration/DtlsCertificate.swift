@@ -88,12 +88,10 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
                 return .failure(error)
             }
         }
-        // The loop ends with "no start line" at the end of the text, and with anything else at a broken certificate.
-        let last = ERR_peek_last_error()
-        let reachedEnd = ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE
+        let reachedEnd = OpenSSLErrorQueue.saysEndOfPEM
         let errors = OpenSSLErrorQueue.drain()
         let certificates = try result.get()
-        guard reachedEnd || last == 0 else {
+        guard reachedEnd else {
             throw DtlsError(
                 .invalidCertificate,
                 phase: .configuration,

@@ -34,10 +34,7 @@ public struct DtlsRevocationList: Sendable {
                 }
             }
         }
-        // As with certificates: the loop ends with "no start line" at the end of the text.
-        let last = ERR_peek_last_error()
-        let reachedEnd = ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE
-        guard reachedEnd || last == 0 else {
+        guard OpenSSLErrorQueue.saysEndOfPEM else {
             throw OpenSSLErrorQueue.error(
                 .invalidCertificate,
                 phase: .configuration,

@@ -33,6 +33,12 @@ enum OpenSSLErrorQueue {
         DtlsError(code, phase: phase, message, hint: hint, openSSLErrors: drain())
     }
 
+    /// Whether reading PEM, one piece after the other, has ended for want of another piece rather than at a broken one.
+    static var saysEndOfPEM: Bool {
+        let last = ERR_peek_last_error()
+        return last == 0 || ERR_GET_LIB(last) == ERR_LIB_PEM && ERR_GET_REASON(last) == PEM_R_NO_START_LINE
+    }
+
     /// For calls that return a pointer, or nil on failure.
     static func checked<Pointer>(
         _ pointer: Pointer?,

@@ -260,7 +260,7 @@ final class DetachedAssociation: AssociationLife {
     }
 
     /// Why a record is not even tried; `nil` when it is.
-    func objection(
+    private func objection(
         to header: RecordHeader,
         at offset: Int,
         in datagram: UnsafeRawBufferPointer
