@@ -375,16 +375,18 @@ done:
 static inline int COpenSSL_hmac(
     EVP_MD_CTX *context, const EVP_MD *hash, const void *key, size_t key_count, const void *first, size_t first_count,
     const void *second, size_t second_count, unsigned char *output) {
-    unsigned char block[144], inner[EVP_MAX_MD_SIZE];
+    // In words: byte by byte it takes as long as to hash does.
+    uint64_t block[144 / 8] = {0};
+    unsigned char inner[EVP_MAX_MD_SIZE];
     size_t block_count = (size_t)EVP_MD_get_block_size(hash);
     unsigned int inner_count = 0;
-    if (block_count > sizeof block || key_count > block_count) return 0;
-    memset(block, 0x36, block_count);
-    for (size_t i = 0; i < key_count; i++) block[i] ^= ((const unsigned char *)key)[i];
+    if (block_count > sizeof block || block_count % sizeof *block != 0 || key_count > block_count) return 0;
+    if (key_count > 0) memcpy(block, key, key_count);
+    for (size_t i = 0; i < block_count / sizeof *block; i++) block[i] ^= UINT64_C(0x3636363636363636);
     int ok = EVP_DigestInit_ex2(context, hash, NULL) && EVP_DigestUpdate(context, block, block_count)
         && EVP_DigestUpdate(context, first, first_count) && EVP_DigestUpdate(context, second, second_count)
         && EVP_DigestFinal_ex(context, inner, &inner_count);
-    for (size_t i = 0; i < block_count; i++) block[i] ^= 0x36 ^ 0x5c;
+    for (size_t i = 0; i < block_count / sizeof *block; i++) block[i] ^= UINT64_C(0x3636363636363636 ^ 0x5c5c5c5c5c5c5c5c);
     ok = ok && EVP_DigestInit_ex2(context, hash, NULL) && EVP_DigestUpdate(context, block, block_count)
         && EVP_DigestUpdate(context, inner, inner_count) && EVP_DigestFinal_ex(context, output, NULL);
     OPENSSL_cleanse(block, sizeof block);

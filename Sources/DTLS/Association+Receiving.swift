@@ -114,10 +114,11 @@ extension Association {
         let hasSuccessor = state.successor != nil
         var receipt = DtlsReceipt.unknown
         var former: DtlsAddress?
-        let follow: (inout State) -> Void = { state in
-            former = self.follow(source, local, receipt, bytes: datagram.count, &state, now: now)
-        }
-        var effects = collect(&state, before: follow) { receipt = $0.receive(datagram, at: now) }
+        var effects = collect(
+            &state,
+            before: { former = follow(source, local, receipt, bytes: datagram.count, &$0, now: now) },
+            { receipt = $0.receive(datagram, at: now) }
+        )
         if let former {
             effects.movedFrom = former
             effects.movers += state.waiting?.movers.removeAll() ?? []

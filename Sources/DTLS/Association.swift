@@ -348,10 +348,13 @@ final class Association: DeadlineOwner {
                 dropSuccessor(&state)
                 let isHandled = state.receiver != nil
                 effects.hasHandled = effects.hasHandled || isHandled
+                // Not the effects themselves: what a closure has changed is copied when it is returned.
+                var deliveries: [Inbox.Delivery] = []
                 engine.drainApplicationDataBytes { payload in
                     let delivery = state.inbox.add(payload, passesReaders: isHandled)
-                    if let delivery { effects.deliveries.append(delivery) }
+                    if let delivery { deliveries.append(delivery) }
                 }
+                effects.deliveries += deliveries
             case .closed(let reason):
                 state.closeReason = reason
                 effects.closeReason = reason
@@ -364,9 +367,10 @@ final class Association: DeadlineOwner {
             }
         }
         if state.closeReason != nil {
+            let statistics = engine.statistics
             state.addToPast { past in
-                past.add(engine.statistics)
-                past.roundTrip = engine.statistics.roundTrip
+                past.add(statistics)
+                past.roundTrip = statistics.roundTrip
             }
             state.engine = nil
             dropSuccessor(&state)

@@ -97,10 +97,6 @@ public struct Moment: Comparable, Hashable, Sendable {
 extension Duration {
     /// In nanoseconds, of which none has more than an `Int64` holds: some 292 years.
     public var nanoseconds: Int64 {
-        // Before it is taken apart: the standard library cannot do so with more seconds than an Int64 holds.
-        guard self < .nanoseconds(Int64.max) else { return .max }
-        guard self > .nanoseconds(Int64.min) else { return .min }
-        let (seconds, attoseconds) = components
-        return seconds * 1_000_000_000 + attoseconds / 1_000_000_000
+        Int64(clamping: attoseconds / 1_000_000_000)
     }
 }

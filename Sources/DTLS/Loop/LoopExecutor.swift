@@ -31,7 +31,9 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
     /// The thread on which a wake-up is under way; 0 at other times. What other threads read here is never their own.
     private let awake = Atomic<UInt>(0)
 
-    private var ready = Deque<UnownedJob>()
+    // Unchecked, as it is looked at twice for each datagram that comes alone: jobs run between two accesses, and not in
+    // one.
+    @exclusivity(unchecked) private var ready = Deque<UnownedJob>()
     private var isContinuing = false
     /// Whether a receiver of datagrams is being called.
     private(set) var isHandingOver = false

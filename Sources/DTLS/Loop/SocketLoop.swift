@@ -55,7 +55,8 @@ final class SocketLoop: @unchecked Sendable {
     private let batch: DatagramBatch
     /// Whether a block is on its way that handles the rest of the batch.
     private var isContinuing = false
-    private var secondLook = SecondLook()
+    // Unchecked, as it is asked for each datagram that comes alone: it calls nobody.
+    @exclusivity(unchecked) private var secondLook = SecondLook()
     /// Where a datagram's payload is opened to, and lent from; for what runs in a wake-up.
     let plaintext: UnsafeMutableRawBufferPointer
     private let room = Lock(Waiters<Bool>())

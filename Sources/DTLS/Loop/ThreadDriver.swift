@@ -40,8 +40,9 @@ import DTLSPrimitives
         /// What wakes the thread.
         private let bell: OwnedDescriptor
         private let agenda = Lock(Agenda())
-        /// One, for a server.
-        private var sources: [EpollEvents] = []
+        /// One, for a server. Unchecked, as it is looked at a few times for each datagram: of the thread alone, and
+        /// nobody is called while it is.
+        @exclusivity(unchecked) private var sources: [EpollEvents] = []
 
         private struct Agenda {
             var blocks: [@Sendable () -> Void] = []

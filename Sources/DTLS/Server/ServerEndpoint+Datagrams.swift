@@ -146,6 +146,7 @@ extension ServerEndpoint: SocketLoopHandler {
             // can use up.
             if !hasCookie, tally.cookieRate?.take(prefix, now: now) == false { return drop(.cookieRate) }
             var peer: [UInt8] = []
+            peer.reserveCapacity(DtlsAddress.byteCount)
             source.appendBytes(to: &peer)
             switch state.gate.judge(datagram.bytes, from: peer, at: now) {
             case .ignore:

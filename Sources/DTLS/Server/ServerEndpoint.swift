@@ -191,10 +191,13 @@ final class ServerEndpoint: AssociationOwner {
         var loops: [ServerEndpoint] = []
         let usesConnectionID = association.usesConnectionID
         let isThere = state.withLock { state -> Bool in
-            // Off the loop, the peer may be elsewhere by now, and the table know of it or not.
-            let places = [peer, association.peer]
-            // It may have been closed between its last datagram and here.
-            let place = places.first { state.table.contains(association, for: $0) }
+            // Off the loop, the peer may be elsewhere by now, and the table know of it or not. And it may have been
+            // closed between its last datagram and here.
+            var place: DtlsAddress? = peer
+            if !state.table.contains(association, for: peer) {
+                place = association.peer
+                if !state.table.contains(association, for: association.peer) { place = nil }
+            }
             let former = place.flatMap { state.table.promote(association, for: $0) }
             tally.state.withLock { tally in
                 tally.admission.handshakeEnded(association)

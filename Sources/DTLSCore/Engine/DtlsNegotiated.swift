@@ -230,9 +230,6 @@ extension DtlsCipherSuite {
         }
     }
 
-    /// What records of the suite are longer than their payload, in bytes; nil for suites that are not AEAD ones.
-    var sealedOverhead: Int? { Self.sealedOverhead(named: openSSLName) }
-
     /// What the AEAD suites add to a payload beside the header: explicit nonce and tag, in bytes. Nil for others.
     ///
     /// AES-GCM: RFC 5288 §3; AES-CCM: RFC 6655 §3 and §4; ChaCha20-Poly1305, which has no explicit nonce: RFC 7905 §2.

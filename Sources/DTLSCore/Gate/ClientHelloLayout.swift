@@ -41,15 +41,8 @@ struct ClientHelloLayout {
         extensions = reader.take(prefix: 2, in: datagram) ?? compression.upperBound..<compression.upperBound
     }
 
-    /// Reads a record that was read before.
-    init?(whole record: [UInt8]) {
-        let layout = record.withUnsafeBytes { try? ClientHelloLayout($0) }
-        guard let layout else { return nil }
-        self = layout
-    }
-
     func hello(in datagram: UnsafeRawBufferPointer) -> DtlsClientHello {
-        DtlsClientHello(record: Array(datagram[record]))
+        DtlsClientHello(record: Array(UnsafeRawBufferPointer(rebasing: datagram[record])), layout: self)
     }
 }
 
@@ -92,6 +85,8 @@ private struct RangeReader {
 
     mutating func take(prefix: Int, in bytes: UnsafeRawBufferPointer) -> Range<Int>? {
         guard let length = take(prefix) else { return nil }
-        return take(length.reduce(0) { $0 << 8 | Int(bytes[$1]) })
+        // Of one byte or two.
+        let first = Int(bytes[length.lowerBound])
+        return take(prefix == 1 ? first : first << 8 | Int(bytes[length.lowerBound + 1]))
     }
 }

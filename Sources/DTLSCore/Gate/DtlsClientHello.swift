@@ -2,11 +2,32 @@
 ///
 /// ``DtlsHelloGate`` makes it; ``DtlsEngine/init(server:hello:usesIPv6:)`` takes it.
 public struct DtlsClientHello: Sendable {
-    /// The record as it came, which is all that is kept of it: a server has one for each association.
-    let record: [UInt8]
+    private let contents: Contents
+
+    // Behind a reference, because it is handed on a few times and would be a few hundred bytes.
+    private final class Contents: Sendable {
+        let record: [UInt8]
+        let layout: ClientHelloLayout
+
+        init(_ record: [UInt8], _ layout: ClientHelloLayout) {
+            self.record = record
+            self.layout = layout
+        }
+    }
+
+    /// - Parameters:
+    ///   - record: The record as it came.
+    ///   - layout: What stands where in it.
+    init(record: [UInt8], layout: ClientHelloLayout) {
+        contents = Contents(record, layout)
+    }
+
+    /// The record as it came.
+    var record: [UInt8] { contents.record }
+    private var layout: ClientHelloLayout { contents.layout }
 
     /// The client's random, which tells a new handshake of the same peer from a repetition.
-    var random: [UInt8] { layout.map { Array(record[$0.start.random]) } ?? [] }
+    var random: [UInt8] { Array(record[layout.start.random]) }
 
     /// Whether it starts the same handshake as `other`: the client has sent its hello again, because the answer was
     /// lost or is late.
@@ -19,8 +40,7 @@ public struct DtlsClientHello: Sendable {
 
     /// Whether it has an extension (IANA registry "TLS ExtensionType Values").
     func hasExtension(_ wanted: UInt16) -> Bool {
-        guard let layout else { return false }
-        return record.withUnsafeBytes { bytes in
+        record.withUnsafeBytes { bytes in
             var reader = ByteReader(UnsafeRawBufferPointer(rebasing: bytes[layout.extensions]))
             while let type = reader.uint16(), reader.prefixed16() != nil {
                 if type == wanted { return true }
@@ -30,14 +50,10 @@ public struct DtlsClientHello: Sendable {
     }
 
     /// The record's sequence number, from which the server's go on.
-    var recordSequenceNumber: UInt64 { layout?.recordSequenceNumber ?? 0 }
-
-    private var layout: ClientHelloLayout? { ClientHelloLayout(whole: record) }
+    var recordSequenceNumber: UInt64 { layout.recordSequenceNumber }
 
     /// Its number among the client's messages.
-    var messageSequence: UInt16? {
-        record.withUnsafeBytes { HandshakeFragment($0, at: RecordHeader.size, end: $0.count)?.messageSequence }
-    }
+    var messageSequence: UInt16 { layout.messageSequence }
 
     /// What a hello has in common with its repetitions, and with no other one, in this process: hashes under a key that
     /// nobody knows.
@@ -48,10 +64,9 @@ public struct DtlsClientHello: Sendable {
         package let digest: Int
 
         fileprivate init(_ hello: DtlsClientHello) {
-            let layout = hello.layout
             (random, digest) = hello.record.withUnsafeBytes { bytes in
                 (
-                    Self.hash(bytes[layout?.start.random ?? 0..<0]),
+                    Self.hash(bytes[hello.layout.start.random]),
                     Self.hash(bytes.dropFirst(RecordHeader.size))
                 )
             }

@@ -6,18 +6,15 @@ public struct DtlsClientOffer: Sendable, Hashable {
     // hundred thousand of these.
     private let packed: [UInt8]
 
-    init(hello record: [UInt8], _ layout: ClientHelloLayout?) {
+    init(hello record: [UInt8], _ layout: ClientHelloLayout) {
         var packed: [UInt8] = []
-        if let layout {
-            packed.reserveCapacity(
-                3 + layout.start.sessionID.count + layout.cipherSuites.count + layout.extensions.count
-            )
-            packed.append(UInt8(truncatingIfNeeded: layout.start.sessionID.count))
-            packed += record[layout.start.sessionID]
-            packed += [UInt8(layout.cipherSuites.count >> 8), UInt8(truncatingIfNeeded: layout.cipherSuites.count)]
-            packed += record[layout.cipherSuites]
-            packed += record[layout.extensions]
-        }
+        packed.reserveCapacity(3 + layout.start.sessionID.count + layout.cipherSuites.count + layout.extensions.count)
+        packed.append(UInt8(truncatingIfNeeded: layout.start.sessionID.count))
+        packed += record[layout.start.sessionID]
+        packed.append(UInt8(truncatingIfNeeded: layout.cipherSuites.count >> 8))
+        packed.append(UInt8(truncatingIfNeeded: layout.cipherSuites.count))
+        packed += record[layout.cipherSuites]
+        packed += record[layout.extensions]
         self.packed = packed
     }
 

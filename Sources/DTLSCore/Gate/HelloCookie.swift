@@ -37,28 +37,33 @@ struct HelloCookie {
         rotatesAt = (isLate ? now : rotatesAt) + Self.rotationInterval
     }
 
-    private var secrets: [DtlsSecretBytes] { shared?.secrets ?? [current, previous] }
-
     func make(for input: [UInt8]) -> [UInt8]? {
-        secrets.first.flatMap { Self.authenticate(input, with: $0) }
+        guard let secret = shared == nil ? current : shared?.secrets.first else { return nil }
+        return Self.withCookie(for: input, secret) { Array($0) }
     }
 
     func verify(_ cookie: UnsafeRawBufferPointer, for input: [UInt8]) -> Bool {
         guard cookie.count == Self.length else { return false }
-        for secret in secrets {
-            if let expected = Self.authenticate(input, with: secret),
-                CRYPTO_memcmp(expected, cookie.baseAddress, Self.length) == 0
-            {
-                return true
-            }
+        func isMade(with secret: DtlsSecretBytes) -> Bool {
+            Self.withCookie(for: input, secret) { CRYPTO_memcmp($0.baseAddress, cookie.baseAddress, Self.length) == 0 }
+                ?? false
         }
-        return false
+        if let shared { return shared.secrets.contains { isMade(with: $0) } }
+        return isMade(with: current) || isMade(with: previous)
     }
 
-    private static func authenticate(_ input: [UInt8], with secret: DtlsSecretBytes) -> [UInt8]? {
-        let digest = secret.withUnsafeBytes { key in
-            input.withUnsafeBytes { KeyedHash.sha256?.authenticate($0, key: key) }
+    /// Calls `body` with the cookie; `nil` when OpenSSL cannot make it.
+    private static func withCookie<Result>(
+        for input: [UInt8],
+        _ secret: DtlsSecretBytes,
+        _ body: (UnsafeRawBufferPointer) -> Result
+    ) -> Result? {
+        guard let hash = KeyedHash.sha256 else { return nil }
+        return withUnsafeTemporaryAllocation(byteCount: hash.length, alignment: 8) { digest in
+            let isDone = secret.withUnsafeBytes { key in
+                input.withUnsafeBytes { hash.authenticate($0, key: key, into: digest) }
+            }
+            return isDone ? body(UnsafeRawBufferPointer(rebasing: digest[..<length])) : nil
         }
-        return (digest ?? nil).flatMap { $0.count >= length ? Array($0[..<length]) : nil }
     }
 }

@@ -78,7 +78,7 @@ extension AttachedAssociation {
         reassembly?.finish(counting: &statistics.drops)
         reassembly = nil
         if negotiated.isResumed { statistics.handshakesResumed = 1 }
-        if let overhead = negotiated.cipherSuite.sealedOverhead { filter.minimumSealedLength = overhead }
+        if let overhead = callbacks.sealedOverhead(of: records.cipher) { filter.minimumSealedLength = overhead }
         measurePayload()
         handshakeDeadline = nil
         alertDeadline = nil

@@ -24,7 +24,7 @@ extension AttachedAssociation {
     /// How much of the MTU is left for a payload, in an association that opens or is open.
     func measurePayload() {
         let ssl = records.pointer
-        if let overhead = negotiated?.cipherSuite.sealedOverhead {
+        if let overhead = callbacks.sealedOverhead(of: records.cipher) {
             maximumPayloadSize = Swift.min(maximumFragment, bio.mtu - RecordHeader.size - overhead)
         } else {
             // CBC: what OpenSSL computes from the block size, for the MTU that it knows.

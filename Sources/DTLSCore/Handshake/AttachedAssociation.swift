@@ -15,10 +15,13 @@ final class AttachedAssociation: AssociationLife {
     /// What is in it, read once.
     let offer: DtlsClientOffer?
     var lifecycle = Lifecycle()
-    var filter: RecordFilter
+    // What is `unchecked` is not checked at run time for accesses that overlap: there were more than a hundred such
+    // checks in a handshake. There can be none: an engine is of one thread at a time, and nothing that is called while
+    // one of these is changed knows this object. What is drained into what the caller gives is checked.
+    @exclusivity(unchecked) var filter: RecordFilter
     /// Of the handshake's messages in clear; nil when there is none, or in DTLS 1.3.
-    var reassembly: MessageReassembly?
-    var watch: PreSharedKeyWatch
+    @exclusivity(unchecked) var reassembly: MessageReassembly?
+    @exclusivity(unchecked) var watch: PreSharedKeyWatch
     /// What the handshake waits for the application to say.
     var question: Question?
     var requestedIdentity: [UInt8]?
@@ -34,7 +37,7 @@ final class AttachedAssociation: AssociationLife {
     var emptyRecords = 0
     /// The last that was said of a peer that has not answered yet.
     var unreachable: DtlsError?
-    var meter: RoundTripMeter
+    @exclusivity(unchecked) var meter: RoundTripMeter
     /// How many of the timer's expiries were looked at.
     var countedTimeouts = 0
     /// How many of this side's flights were looked at.
@@ -50,14 +53,14 @@ final class AttachedAssociation: AssociationLife {
     var overdueDeadline: Moment?
     /// The wait of OpenSSL's timer that ``overdueDeadline`` is for.
     var timedWait = 0
-    var slices: RecordFilter.Slices = []
-    var arranged: [UInt8] = []
+    @exclusivity(unchecked) var slices: RecordFilter.Slices = []
+    @exclusivity(unchecked) var arranged: [UInt8] = []
     var inbound = DatagramQueue()
-    var events = Deque<DtlsEvent>()
+    @exclusivity(unchecked) var events = Deque<DtlsEvent>()
     /// Sealed records that came during the handshake and are not OpenSSL's to open, or not as they are.
-    var early = EarlyRecords()
+    @exclusivity(unchecked) var early = EarlyRecords()
     /// The keys, once OpenSSL has some, where records carry Connection IDs.
-    var detachedRecords: DetachedRecords?
+    @exclusivity(unchecked) var detachedRecords: DetachedRecords?
     /// What was opened with them and is not OpenSSL's, oldest first.
     var openedEarly: [(contentType: UInt8, content: [UInt8])] = []
     /// How many early records did not open.
@@ -66,7 +69,7 @@ final class AttachedAssociation: AssociationLife {
     var graduation: Graduation?
 
     /// What was counted since the engine was made.
-    var statistics = DtlsStatistics()
+    @exclusivity(unchecked) var statistics = DtlsStatistics()
 
     /// What the handshake has settled; `nil` before it is finished.
     var negotiated: DtlsNegotiated?
@@ -119,7 +122,7 @@ final class AttachedAssociation: AssociationLife {
         if !leavesRecordsAlone {
             reassembly = MessageReassembly(
                 maximumBytes: filter.maximumReassembly,
-                first: (hello?.messageSequence).map { $0 &+ 1 } ?? 0
+                first: hello.map { $0.messageSequence &+ 1 } ?? 0
             )
         }
         bio = DatagramBIO(

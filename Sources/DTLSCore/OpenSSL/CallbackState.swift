@@ -1,4 +1,5 @@
 import COpenSSL
+import Synchronization
 
 /// What OpenSSL's callbacks may see and change of an association. They find it behind the `SSL`'s ex_data; they never
 /// throw, never call back into the engine and never run a user's closure: they leave questions and answers here.
@@ -105,10 +106,24 @@ final class CallbackState {
         wait = policy.timeout(after: previous, roundTrip: roundTrip)
         waits += 1
         guard policy.jitter > 0 else { return wait }
-        let varied = Double(wait) * Double.random(in: (1 - policy.jitter)...(1 + policy.jitter))
+        var spread = Spread()
+        let varied = Double(wait) * Double.random(in: (1 - policy.jitter)...(1 + policy.jitter), using: &spread)
         // Below 15 ms OpenSSL takes a timer for expired.
         wait = UInt32(clamping: Int64(Swift.max(varied, 16_000)))
         return wait
+    }
+
+    /// What keeps waits that began together from ending together. Nobody has to be unable to guess it, so that the
+    /// system is not asked for each handshake (SplitMix64).
+    private struct Spread: RandomNumberGenerator {
+        private static let state = Atomic(UInt64.random(in: .min ... .max))
+
+        mutating func next() -> UInt64 {
+            var value = Self.state.wrappingAdd(0x9E37_79B9_7F4A_7C15, ordering: .relaxed).newValue
+            value = (value ^ value >> 30) &* 0xBF58_476D_1CE4_E5B9
+            value = (value ^ value >> 27) &* 0x94D0_49BB_1331_11EB
+            return value ^ value >> 31
+        }
     }
 
     /// The index of the ex_data slot that holds it.

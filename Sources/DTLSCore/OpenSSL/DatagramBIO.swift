@@ -44,7 +44,9 @@ final class DatagramBIO {
 
     private var sequenceOffset: UInt64 = 0
     private var joinsWithLast = false
-    private var flight = DatagramQueue()
+    // This and `slices` are not checked at run time for accesses that overlap: nobody but this object is called while
+    // one of them is changed, and then it looks at the other.
+    @exclusivity(unchecked) private var flight = DatagramQueue()
 
     /// Whether OpenSSL has written anything since the last ``endFlight()``.
     private(set) var hasWritten = false
@@ -59,7 +61,7 @@ final class DatagramBIO {
 
     // The datagram under way, valid only inside withInbound(_:_:_:).
     private var inbound = UnsafeRawBufferPointer(start: nil, count: 0)
-    private var slices: RecordFilter.Slices = []
+    @exclusivity(unchecked) private var slices: RecordFilter.Slices = []
     private var nextSlice = 0
     private var inboundNumber: UInt64 = 0
 

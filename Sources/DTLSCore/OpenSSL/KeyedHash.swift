@@ -40,22 +40,34 @@ final class KeyedHash: Sendable {
     func authenticate(_ message: UnsafeRawBufferPointer, key: UnsafeRawBufferPointer) -> [UInt8]? {
         var isDone = false
         let result = [UInt8](unsafeUninitializedCapacity: length) { output, count in
-            isDone = withContext { context in
-                COpenSSL_hmac(
-                    context,
-                    hash,
-                    key.baseAddress,
-                    key.count,
-                    message.baseAddress,
-                    message.count,
-                    nil,
-                    0,
-                    output.baseAddress
-                ) == 1
-            }
+            isDone = authenticate(message, key: key, into: UnsafeMutableRawBufferPointer(output))
             count = isDone ? length : 0
         }
         return isDone ? result : nil
+    }
+
+    /// Writes the HMAC of `message` under a key that is no longer than a block of the hash into ``length`` bytes.
+    /// Returns whether OpenSSL could.
+    func authenticate(
+        _ message: UnsafeRawBufferPointer,
+        key: UnsafeRawBufferPointer,
+        into output: UnsafeMutableRawBufferPointer
+    ) -> Bool {
+        guard output.count >= length else { return false }
+        // What the context holds afterwards is the result, which is no secret.
+        return withContext(wipes: false) { context in
+            COpenSSL_hmac(
+                context,
+                hash,
+                key.baseAddress,
+                key.count,
+                message.baseAddress,
+                message.count,
+                nil,
+                0,
+                output.baseAddress?.assumingMemoryBound(to: UInt8.self)
+            ) == 1
+        }
     }
 
     /// Fills `output` with what follows from a secret that is no longer than a block of the hash and a seed that begins
@@ -65,7 +77,8 @@ final class KeyedHash: Sendable {
         from secret: UnsafeRawBufferPointer,
         seed: UnsafeRawBufferPointer
     ) -> Bool {
-        withContext { context in
+        // What it holds afterwards is the result, or as good as that.
+        withContext(wipes: true) { context in
             COpenSSL_tls1_prf(
                 context,
                 hash,
@@ -79,12 +92,11 @@ final class KeyedHash: Sendable {
         }
     }
 
-    private func withContext(_ body: (OpaquePointer) -> Bool) -> Bool {
+    private func withContext(wipes: Bool, _ body: (OpaquePointer) -> Bool) -> Bool {
         let pointer = idle.withLock { $0.popLast() }?.pointer ?? EVP_MD_CTX_new()
         guard let pointer else { return false }
         let isDone = body(pointer)
-        // What it holds is the result, or as good as that.
-        if EVP_DigestInit_ex2(pointer, hash, nil) == 1 {
+        if !wipes || EVP_DigestInit_ex2(pointer, hash, nil) == 1 {
             idle.withLock { $0.append(Context(pointer: pointer)) }
         } else {
             EVP_MD_CTX_free(pointer)

@@ -5,7 +5,12 @@ import DTLSPrimitives
 /// What each input and output means stands at ``DtlsEngine``, which hands them on.
 final class DetachedAssociation: AssociationLife {
     private let context: DtlsEngineContext
-    var records: DetachedRecords
+    // What is `unchecked` is not checked at run time for accesses that overlap, which takes as long as to read a
+    // record's header does, a few times for each datagram. There can be none: an engine is of one thread at a time, and
+    // nothing that is called while one of these is changed knows this object. The queues are checked: they are drained
+    // into what the caller gives.
+    @exclusivity(unchecked) var records: DetachedRecords
+    @exclusivity(unchecked) var counted = DetachedCounts()
     let settled: DtlsNegotiated
     private(set) var closeReason: DtlsCloseReason?
     private(set) var mtu: Int
@@ -21,11 +26,10 @@ final class DetachedAssociation: AssociationLife {
     private var pathCookies: [[UInt8]] = []
     private static let maximumCookies = 4
     /// Events of the handshake that nobody has taken.
-    private var earlier: [DtlsEvent] = []
+    @exclusivity(unchecked) private var earlier: [DtlsEvent] = []
     /// Events of this life, of which there are two kinds, in this order.
     private var hasData = false
     private var hasEnded = false
-    var counted = DetachedCounts()
     /// The last one.
     private var alertSent: DtlsAlert?
     private var flowBox: Box<Flow>?

@@ -371,11 +371,12 @@ struct DetachedRecords: ~Copyable {
     mutating func tryOpen(_ record: [UInt8]) -> (contentType: UInt8, content: [UInt8], number: UInt64)? {
         record.withUnsafeBytes { bytes in
             guard let header = RecordHeader(bytes, at: 0, expectedIDLength: connectionIDs.own.count) else { return nil }
-            var content = [UInt8](repeating: 0, count: header.length)
-            let opening = content.withUnsafeMutableBytes { open(header, at: 0, in: bytes, into: $0) }
-            guard case .opened(let contentType, let count, _) = opening else { return nil }
-            content.removeLast(content.count - count)
-            return (contentType, content, header.sequenceNumber)
+            return withUnsafeTemporaryAllocation(byteCount: header.length, alignment: 8) { buffer in
+                guard case .opened(let contentType, let count, _) = open(header, at: 0, in: bytes, into: buffer) else {
+                    return nil
+                }
+                return (contentType, Array(UnsafeRawBufferPointer(rebasing: buffer[..<count])), header.sequenceNumber)
+            }
         }
     }
 
@@ -391,10 +392,12 @@ struct DetachedRecords: ~Copyable {
         guard let header = RecordHeader(record, at: 0, expectedIDLength: id.count), header.epoch == Self.epoch,
             header.connectionIDLength == id.count, header.size + header.length == record.count
         else { return nil }
-        var content = [UInt8](repeating: 0, count: header.length)
-        let innerCount = content.withUnsafeMutableBytes { unprotect(record, header, by: role, id, into: $0) }
-        guard let innerCount else { return nil }
-        content.removeLast(content.count - innerCount)
+        let opened = withUnsafeTemporaryAllocation(byteCount: header.length, alignment: 8) { buffer in
+            unprotect(record, header, by: role, id, into: buffer).map {
+                Array(UnsafeRawBufferPointer(rebasing: buffer[..<$0]))
+            }
+        }
+        guard var content = opened else { return nil }
         guard !id.isEmpty else { return (header.contentType, content) }
         while content.last == 0 { content.removeLast() }
         guard let contentType = content.popLast() else { return nil }

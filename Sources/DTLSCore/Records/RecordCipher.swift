@@ -63,7 +63,7 @@ final class RecordCipher: Sendable {
     /// The object for the cipher of one of OpenSSL's suites; nil for those that are not AEAD, or not known here.
     static func of(suite: OpaquePointer?) -> RecordCipher? {
         guard let suite else { return nil }
-        let hasShortTag = SSL_CIPHER_get_name(suite).map { strstr($0, "CCM8") != nil } ?? false
+        var hasShortTag: Bool { SSL_CIPHER_get_name(suite).map { strstr($0, "CCM8") != nil } ?? false }
         switch SSL_CIPHER_get_cipher_nid(suite) {
         case NID_aes_128_gcm: return of(.aes128GCM)
         case NID_aes_256_gcm: return of(.aes256GCM)
@@ -166,12 +166,14 @@ final class RecordCipher: Sendable {
 
     /// Makes the contexts that nobody uses forget the keys that they were used with last.
     func forgetIdle() {
-        let zeros = [UInt8](repeating: 0, count: 32)
-        idle.withLock { contexts in
-            for context in contexts { _ = EVP_CipherInit_ex(context.pointer, nil, nil, zeros, zeros, -1) }
+        let hasAny = idle.withLock { contexts in
+            for context in contexts { _ = EVP_CipherInit_ex(context.pointer, nil, nil, Self.zeros, Self.zeros, -1) }
+            return !contexts.isEmpty
         }
-        OpenSSLErrorQueue.clear()
+        if hasAny { OpenSSLErrorQueue.clear() }
     }
+
+    private static let zeros = [UInt8](repeating: 0, count: 32)
 
     /// Frees the contexts that have stayed keyed without having been used since the last time. Returns whether any are
     /// left.
