@@ -49,7 +49,7 @@ extension Association {
         }
         switch arrival {
         case .nothing: break
-        case .delivery(let delivery): delivery.carryOut()
+        case .delivery(let delivery): loop.deliver(delivery)
         // Nobody else writes there before this call returns: the buffer is the loop's, and so is the thread.
         case .payload(let payload, let receiver):
             loop.executor.handOver { receiver.received(receiver.connection, payload.bytes) }

@@ -1,5 +1,6 @@
 import DTLSCore
 import DTLSPrimitives
+import Dispatch
 import XCTest
 
 @testable import DTLS
@@ -41,6 +42,59 @@ final class HandlerTests: XCTestCase {
                 XCTAssertEqual(loopback.far.statistics.payloadsReceived, 200)
                 await loopback.close()
             }
+        }
+    }
+
+    /// Whoever waits for a datagram goes on behind all that were read with it. Else a task elsewhere would be woken,
+    /// and wait again, for each of them.
+    func testReadersGoOnBehindTheBatch() async throws {
+        try await withDeadline {
+            let loopback = try await Self.loopback()
+            let reader = loopback.far
+            let other = try await DtlsClient.onLoopback()
+            let near = try await other.connect(
+                to: loopback.server.localAddress,
+                context: .preSharedKey(nil, .make { $0.recordLayer = .detached })
+            )
+            let handled = try await loopback.server.accept()
+            let isBlocked = Gate()
+            let goesOn = DispatchSemaphore(value: 0)
+            let hasRead = DispatchSemaphore(value: 0)
+            let early = Lock<Bool?>(nil)
+            handled.handleDatagrams { _, datagram in
+                switch datagram.withUnsafeBytes({ String(decoding: $0, as: UTF8.self) }) {
+                case "wait":
+                    isBlocked.open()
+                    goesOn.wait()
+                case "look":
+                    // A reader that was woken already is done long before.
+                    let isEarly = hasRead.wait(timeout: .now() + 0.2) == .success
+                    early.withLock { $0 = isEarly }
+                default:
+                    break
+                }
+            }
+            let reading = Task {
+                let text = try await reader.receiveText()
+                hasRead.signal()
+                return text
+            }
+            try await eventually("the reader waits") {
+                reader.association.state.withLock { !$0.inbox.readers.isEmpty }
+            }
+            try await near.send("wait")
+            await isBlocked.wait()
+            // More than are read one by one after others that came alone.
+            for _ in 0..<20 { try await near.send("filler") }
+            try await loopback.near.send("for the reader")
+            try await near.send("look")
+            goesOn.signal()
+            let text = try await reading.value
+            XCTAssertEqual(text, "for the reader")
+            try await eventually("the handler has looked") { early.withLock { $0 != nil } }
+            XCTAssertEqual(early.withLock { $0 }, false)
+            await other.close()
+            await loopback.close()
         }
     }
 

@@ -57,6 +57,8 @@ final class SocketLoop: @unchecked Sendable {
     private var isContinuing = false
     // Unchecked, as it is asked for each datagram that comes alone: it calls nobody.
     @exclusivity(unchecked) private var secondLook = SecondLook()
+    /// Readers for whom something has come in the batch under way.
+    private var deliveries: [Inbox.Delivery] = []
     /// Where a datagram's payload is opened to, and lent from; for what runs in a wake-up.
     let plaintext: UnsafeMutableRawBufferPointer
     private let room = Lock(Waiters<Bool>())
@@ -114,15 +116,33 @@ final class SocketLoop: @unchecked Sendable {
     /// Does what the loop was woken for, then what that has made ready; what is sent meanwhile leaves at the end.
     func wakeUp(_ body: () -> Void) {
         socket.beginGathering()
-        executor.run(body)
+        executor.run {
+            body()
+            carryOutDeliveries()
+        }
         socket.sendGathered()
         socket.endGathering()
     }
 
-    /// Ends a wake-up, or the part of one that a batch was: what has become ready runs, and what has been sent leaves.
+    /// Ends a wake-up, or the part of one that a batch was: whoever waited for something of it goes on, what has become
+    /// ready runs, and what has been sent leaves.
     private func finishWakeUp() {
+        carryOutDeliveries()
         executor.runReady()
         socket.sendGathered()
+    }
+
+    /// Has a reader go on, behind the batch that is being handled: one that went on at once, on another thread, would
+    /// have read the one payload and wait again before the next one is opened, and be woken for each of them.
+    func deliver(_ delivery: Inbox.Delivery) {
+        guard executor.isAwake else { return delivery.carryOut() }
+        deliveries.append(delivery)
+    }
+
+    private func carryOutDeliveries() {
+        guard !deliveries.isEmpty else { return }
+        for delivery in deliveries { delivery.carryOut() }
+        deliveries.removeAll(keepingCapacity: deliveries.count <= Self.datagramsPerWakeup)
     }
 
     // MARK: Reading
