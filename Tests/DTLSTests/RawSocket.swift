@@ -128,8 +128,26 @@ func onThread<Value: Sendable>(_ body: @escaping @Sendable () throws -> Value) a
     }
 }
 
-/// How many descriptors the process has.
+/// How many descriptors the process has. Not the timers, which are all Dispatch's: it opens one for good when a clock
+/// is used for the first time.
 func openDescriptors() throws -> Int {
+    #if os(Linux)
+        try descriptorTargets().values.count { $0 != "anon_inode:[timerfd]" }
+    #else
+        try descriptorTargets().count
+    #endif
+}
+
+#if os(Linux)
+    /// Which of them are sockets, or wait for some: not what Dispatch opens for itself, for good or for an instant.
+    func openSockets() throws -> Set<String> {
+        let targets = try descriptorTargets().filter { $1.hasPrefix("socket:") || $1 == "anon_inode:[eventpoll]" }
+        return Set(targets.map { "\($0): \($1)" })
+    }
+#endif
+
+/// The process's descriptors, and what they stand for where the system tells.
+private func descriptorTargets() throws -> [String: String] {
     #if os(Linux)
         let path = "/proc/self/fd"
     #else
@@ -137,32 +155,18 @@ func openDescriptors() throws -> Int {
     #endif
     guard let directory = opendir(path) else { throw TestFailure(description: "\(path) cannot be read") }
     defer { closedir(directory) }
-    var count = 0
-    while readdir(directory) != nil { count += 1 }
-    return count
-}
-
-#if os(Linux)
-    /// How many of them are sockets, or wait for some: not what Dispatch opens for itself, for good (a timer of a clock
-    /// that is used for the first time) or for an instant.
-    func openSockets() throws -> Int {
-        let path = "/proc/self/fd"
-        guard let directory = opendir(path) else { throw TestFailure(description: "\(path) cannot be read") }
-        defer { closedir(directory) }
-        var count = 0
-        while let entry = readdir(directory) {
-            let name = withUnsafeBytes(of: entry.pointee.d_name) {
-                String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
-            }
-            var target = [CChar](repeating: 0, count: 64)
-            let length = readlink("\(path)/\(name)", &target, target.count)
-            let bytes = target.prefix(max(0, length)).map { UInt8(truncatingIfNeeded: $0) }
-            let text = String(decoding: bytes, as: UTF8.self)
-            if text.hasPrefix("socket:") || text == "anon_inode:[eventpoll]" { count += 1 }
+    var targets: [String: String] = [:]
+    while let entry = readdir(directory) {
+        let name = withUnsafeBytes(of: entry.pointee.d_name) {
+            String(decoding: $0.prefix { $0 != 0 }, as: UTF8.self)
         }
-        return count
+        var target = [CChar](repeating: 0, count: 64)
+        let length = readlink("\(path)/\(name)", &target, target.count)
+        let bytes = target.prefix(max(0, length)).map { UInt8(truncatingIfNeeded: $0) }
+        targets[name] = String(decoding: bytes, as: UTF8.self)
     }
-#endif
+    return targets
+}
 
 /// The identity of an open socket, which a descriptor that was closed and used again does not share; `nil` when it is
 /// closed.
