@@ -57,8 +57,9 @@ final class SocketLoop: @unchecked Sendable {
     private var isContinuing = false
     // Unchecked, as it is asked for each datagram that comes alone: it calls nobody.
     @exclusivity(unchecked) private var secondLook = SecondLook()
-    /// Readers for whom something has come in the batch under way.
-    private var deliveries: [Inbox.Delivery] = []
+    /// Readers for whom something has come in the batch under way. Unchecked like the look: what is called while they
+    /// are visited only marks tasks as ready.
+    @exclusivity(unchecked) private var deliveries: [Inbox.Delivery] = []
     /// Where a datagram's payload is opened to, and lent from; for what runs in a wake-up.
     let plaintext: UnsafeMutableRawBufferPointer
     private let room = Lock(Waiters<Bool>())

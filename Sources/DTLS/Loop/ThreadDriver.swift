@@ -140,13 +140,14 @@ import DTLSPrimitives
 
         private func run() {
             withUnsafeTemporaryAllocation(of: CPosixUDP_Event.self, capacity: Self.eventsPerWait) { events in
-                while let timeout = park() {
+                while let (timeout, parkedAt) = park() {
                     let count = CPosixUDP_wait(epoll.value, events.baseAddress, Int32(events.count), timeout)
                     // First, as they may have been there before the datagrams were.
                     for block in unpark() { block() }
                     // So many of them the system has written.
                     for index in 0..<max(0, Int(count)) { handle(events[index]) }
-                    fireTimers()
+                    // Where something has come, the clock is looked at when the thread parks again, not here too.
+                    fireTimers(now: count > 0 ? parkedAt : .now)
                 }
             }
         }
@@ -158,15 +159,16 @@ import DTLSPrimitives
             }
         }
 
-        /// How long to wait for events, in milliseconds; nil when all is over.
-        private func park() -> Int32? {
+        /// How long to wait for events, in milliseconds, and the time where there are timers; nil when all is over.
+        private func park() -> (timeout: Int32, now: Moment)? {
             let first = firstDeadline
+            let now = first == nil ? Moment(nanoseconds: .min) : .now
             return agenda.withLock { agenda in
-                if !agenda.blocks.isEmpty { return 0 }
+                if !agenda.blocks.isEmpty { return (0, now) }
                 if agenda.isStopped, sources.isEmpty { return nil }
                 agenda.isParked = true
-                guard let first else { return -1 }
-                return Int32(clamping: first.milliseconds(after: .now))
+                guard let first else { return (-1, now) }
+                return (Int32(clamping: first.milliseconds(after: now)), now)
             }
         }
 
@@ -176,9 +178,9 @@ import DTLSPrimitives
             source?.handle(isReadable: event.isReadable != 0, isWritable: event.isWritable != 0)
         }
 
-        private func fireTimers() {
+        private func fireTimers(now: @autoclosure () -> Moment) {
             guard firstDeadline != nil else { return }
-            let now = Moment.now
+            let now = now()
             for source in sources { source.fireTimer(now: now) }
         }
 

@@ -50,8 +50,10 @@ extension UDPSocket {
     /// at once.
     func beginGathering() { gatherer.store(Self.thisThread, ordering: .relaxed) }
 
-    /// Sends what was gathered so far.
+    /// Sends what was gathered so far; for the one who gathers.
     func sendGathered() {
+        guard hasGathered.load(ordering: .relaxed) else { return }
+        hasGathered.store(false, ordering: .relaxed)
         tellingNews { state in
             if !isClosed { sendGathered(&state) }
         }
@@ -88,6 +90,7 @@ extension UDPSocket {
         // What the system would refuse is refused at once.
         guard state.backlog.isEmpty, reach.includes(address), address == connectedPeer ?? address else { return nil }
         if state.segments == nil { findSegmentation(&state) }
+        hasGathered.store(true, ordering: .relaxed)
         if let room = state.arena.room(for: count) { return room }
         sendGathered(&state)
         return state.backlog.isEmpty ? state.arena.room(for: count) : nil

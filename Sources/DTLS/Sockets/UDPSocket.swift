@@ -119,6 +119,9 @@ final class UDPSocket: Sendable {
     /// The thread that gathers what it sends; 0 when none does. Only a thread itself writes its name here, and takes it
     /// away before it does anything else: who reads its own has written it, in whatever order the others see that.
     let gatherer = Atomic<UInt>(0)
+    /// Whether the gatherer has gathered anything since it asked last to have it sent. Its own business, so that it
+    /// need not lock where there is nothing.
+    let hasGathered = Atomic(false)
     /// Guards the backlog, what is gathered, closing, and each single send: as `close()` takes it too, no send can hit
     /// a descriptor that was closed and given to somebody else. With `MSG_DONTWAIT` a send does not wait, so nor does
     /// who wants the lock.
