@@ -42,18 +42,21 @@ extension Association {
                 let payload = UnsafeRawBufferPointer(rebasing: loop.plaintext[..<count])
                 state.lastActivity = now
                 if let receiver = state.receiver { return .payload(payload, receiver) }
-                return state.inbox.add(payload).map { .delivery($0) } ?? .nothing
+                if let delivery = state.inbox.add(payload) { return .delivery(delivery) }
+                return state.inbox.isFilling ? .filling : .nothing
             case .taken: return .rest(isTaken: true)
             case .notTaken: return .rest(isTaken: false)
             }
         }
         switch arrival {
         case .nothing: break
+        // Whoever reads it may still be on the way to be told.
+        case .filling: loop.carryOutDeliveries()
         case .delivery(let delivery): loop.deliver(delivery)
         // Nobody else writes there before this call returns: the buffer is the loop's, and so is the thread.
         case .payload(let payload, let receiver):
             loop.executor.handOver { receiver.received(receiver.connection, payload.bytes) }
-        case .rest(let isTaken): receiveRest(isTaken ? nil : datagram, from: source, to: local, now: now)
+        case .rest(let isTaken): receiveRest(isTaken ? nil : datagram, from: source, to: local, on: loop, now: now)
         }
     }
 
@@ -65,11 +68,19 @@ extension Association {
         _ datagram: UnsafeRawBufferPointer?,
         from source: DtlsAddress,
         to local: DtlsAddress?,
+        on loop: SocketLoop,
         now: Moment
     ) {
-        let effects = state.withLock { state in
+        var effects = state.withLock { state in
             guard let datagram else { return collect(&state) { _ in } }
             return take(datagram, from: source, to: local, &state, now: now)
+        }
+        if effects.closeReason == nil, effects.movers.isEmpty {
+            for delivery in effects.deliveries { loop.deliver(delivery) }
+            effects.deliveries = []
+        } else {
+            // Nobody is told of it before those who wait for what came before.
+            loop.carryOutDeliveries()
         }
         carryOut(effects)
     }
@@ -79,6 +90,7 @@ extension Association {
     /// `@unchecked Sendable`: the payload is lent by the loop, and does not leave its thread.
     private enum Outcome: @unchecked Sendable {
         case nothing
+        case filling
         case delivery(Inbox.Delivery)
         case payload(UnsafeRawBufferPointer, Receiver)
         /// It is for ``receiveRest(_:from:to:now:)``.

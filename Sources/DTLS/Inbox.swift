@@ -64,6 +64,9 @@ struct Inbox: Sendable {
 
     var isEmpty: Bool { payloads.isEmpty }
 
+    /// Whether half of what may wait does.
+    var isFilling: Bool { payloads.count >= limits.datagrams / 2 || bytes >= limits.bytes / 2 }
+
     /// Takes everything that nobody has read.
     mutating func takeAll() -> [[UInt8]] {
         defer {

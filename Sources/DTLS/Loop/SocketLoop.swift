@@ -140,7 +140,9 @@ final class SocketLoop: @unchecked Sendable {
         deliveries.append(delivery)
     }
 
-    private func carryOutDeliveries() {
+    /// Has all go on for whom something has come: at the end of a batch, and before anything that came behind theirs is
+    /// told to others. In a wake-up.
+    func carryOutDeliveries() {
         guard !deliveries.isEmpty else { return }
         for delivery in deliveries { delivery.carryOut() }
         deliveries.removeAll(keepingCapacity: deliveries.count <= Self.datagramsPerWakeup)
@@ -155,6 +157,7 @@ final class SocketLoop: @unchecked Sendable {
                 self.handleBatch(atMost: .max, now: .now)
                 self.isReading = false
                 self.events.stopReading()
+                self.carryOutDeliveries()
                 continuation.resume()
             }
         }

@@ -195,8 +195,8 @@ final class ServerEndpoint: AssociationOwner {
             // closed between its last datagram and here.
             var place: DtlsAddress? = peer
             if !state.table.contains(association, for: peer) {
-                place = association.peer
-                if !state.table.contains(association, for: association.peer) { place = nil }
+                let current = association.peer
+                place = state.table.contains(association, for: current) ? current : nil
             }
             let former = place.flatMap { state.table.promote(association, for: $0) }
             tally.state.withLock { tally in

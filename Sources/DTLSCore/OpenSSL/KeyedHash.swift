@@ -54,7 +54,7 @@ final class KeyedHash: Sendable {
         into output: UnsafeMutableRawBufferPointer
     ) -> Bool {
         guard output.count >= length else { return false }
-        // What the context holds afterwards is the result, which is no secret.
+        // What the context holds afterwards is the result, which is no secret of those for whom this is.
         return withContext(wipes: false) { context in
             COpenSSL_hmac(
                 context,
@@ -96,7 +96,7 @@ final class KeyedHash: Sendable {
         let pointer = idle.withLock { $0.popLast() }?.pointer ?? EVP_MD_CTX_new()
         guard let pointer else { return false }
         let isDone = body(pointer)
-        if !wipes || EVP_DigestInit_ex2(pointer, hash, nil) == 1 {
+        if isDone && !wipes || EVP_DigestInit_ex2(pointer, hash, nil) == 1 {
             idle.withLock { $0.append(Context(pointer: pointer)) }
         } else {
             EVP_MD_CTX_free(pointer)
