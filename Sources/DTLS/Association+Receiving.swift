@@ -42,8 +42,10 @@ extension Association {
                 let payload = UnsafeRawBufferPointer(rebasing: loop.plaintext[..<count])
                 state.lastActivity = now
                 if let receiver = state.receiver { return .payload(payload, receiver) }
-                if let delivery = state.inbox.add(payload) { return .delivery(delivery) }
-                return state.inbox.isFilling ? .filling : .nothing
+                let delivery = state.inbox.add(payload)
+                let isFilling = state.inbox.isFilling(with: count)
+                if let delivery { return .delivery(delivery, isFilling: isFilling) }
+                return isFilling ? .filling : .nothing
             case .taken: return .rest(isTaken: true)
             case .notTaken: return .rest(isTaken: false)
             }
@@ -52,7 +54,9 @@ extension Association {
         case .nothing: break
         // Whoever reads it may still be on the way to be told.
         case .filling: loop.carryOutDeliveries()
-        case .delivery(let delivery): loop.deliver(delivery)
+        case .delivery(let delivery, let isFilling):
+            loop.deliver(delivery)
+            if isFilling { loop.carryOutDeliveries() }
         // Nobody else writes there before this call returns: the buffer is the loop's, and so is the thread.
         case .payload(let payload, let receiver):
             loop.executor.handOver { receiver.received(receiver.connection, payload.bytes) }
@@ -71,15 +75,21 @@ extension Association {
         on loop: SocketLoop,
         now: Moment
     ) {
-        var effects = state.withLock { state in
-            guard let datagram else { return collect(&state) { _ in } }
-            return take(datagram, from: source, to: local, &state, now: now)
+        var (effects, isFilling) = state.withLock { state in
+            let effects =
+                if let datagram {
+                    take(datagram, from: source, to: local, &state, now: now)
+                } else {
+                    collect(&state) { _ in }
+                }
+            return (effects, state.inbox.isFilling(with: datagram?.count ?? 0))
         }
-        if effects.closeReason == nil, effects.movers.isEmpty {
+        if effects.closeReason == nil, effects.movers.isEmpty, !effects.hasOpened {
             for delivery in effects.deliveries { loop.deliver(delivery) }
             effects.deliveries = []
+            if isFilling { loop.carryOutDeliveries() }
         } else {
-            // Nobody is told of it before those who wait for what came before.
+            // Whoever waits for an end, a move or a new connection is told behind those who wait for what came before.
             loop.carryOutDeliveries()
         }
         carryOut(effects)
@@ -91,9 +101,9 @@ extension Association {
     private enum Outcome: @unchecked Sendable {
         case nothing
         case filling
-        case delivery(Inbox.Delivery)
+        case delivery(Inbox.Delivery, isFilling: Bool)
         case payload(UnsafeRawBufferPointer, Receiver)
-        /// It is for ``receiveRest(_:from:to:now:)``.
+        /// It is for ``receiveRest(_:from:to:on:now:)``.
         case rest(isTaken: Bool)
     }
 

@@ -64,8 +64,10 @@ struct Inbox: Sendable {
 
     var isEmpty: Bool { payloads.isEmpty }
 
-    /// Whether half of what may wait does.
-    var isFilling: Bool { payloads.count >= limits.datagrams / 2 || bytes >= limits.bytes / 2 }
+    /// Whether half of what may wait does, or would with another payload of so many bytes.
+    func isFilling(with count: Int) -> Bool {
+        payloads.count >= limits.datagrams / 2 || bytes + count > limits.bytes / 2
+    }
 
     /// Takes everything that nobody has read.
     mutating func takeAll() -> [[UInt8]] {

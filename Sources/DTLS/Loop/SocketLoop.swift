@@ -125,10 +125,8 @@ final class SocketLoop: @unchecked Sendable {
         socket.endGathering()
     }
 
-    /// Ends a wake-up, or the part of one that a batch was: whoever waited for something of it goes on, what has become
-    /// ready runs, and what has been sent leaves.
+    /// Ends a wake-up, or the part of one that a batch was: what has become ready runs, and what has been sent leaves.
     private func finishWakeUp() {
-        carryOutDeliveries()
         executor.runReady()
         socket.sendGathered()
     }
@@ -157,7 +155,6 @@ final class SocketLoop: @unchecked Sendable {
                 self.handleBatch(atMost: .max, now: .now)
                 self.isReading = false
                 self.events.stopReading()
-                self.carryOutDeliveries()
                 continuation.resume()
             }
         }
@@ -221,6 +218,7 @@ final class SocketLoop: @unchecked Sendable {
             handler.receive(datagram, from: batch.source, to: batch.local, on: self, now: now)
             count += 1
         }
+        carryOutDeliveries()
         return count
     }
 

@@ -113,8 +113,8 @@ final class CallbackState {
         return wait
     }
 
-    /// What keeps waits that began together from ending together. Nobody has to be unable to guess it, so that the
-    /// system is not asked for each handshake (SplitMix64).
+    /// What keeps waits that began together from ending together (SplitMix64). It may be guessed, so that the system is
+    /// not asked for randomness in each handshake.
     private struct Spread: RandomNumberGenerator {
         private static let state = Atomic(UInt64.random(in: .min ... .max))
 

@@ -54,7 +54,7 @@ final class KeyedHash: Sendable {
         into output: UnsafeMutableRawBufferPointer
     ) -> Bool {
         guard output.count >= length else { return false }
-        // What the context holds afterwards is the result, which is no secret of those for whom this is.
+        // What the context holds afterwards is the result, which no caller has to keep secret.
         return withContext(wipes: false) { context in
             COpenSSL_hmac(
                 context,
