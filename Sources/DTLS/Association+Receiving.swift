@@ -43,19 +43,15 @@ extension Association {
                 state.lastActivity = now
                 if let receiver = state.receiver { return .payload(payload, receiver) }
                 let delivery = state.inbox.add(payload)
-                let isFilling = state.inbox.isFilling(with: count)
-                if let delivery { return .delivery(delivery, isFilling: isFilling) }
-                return isFilling ? .filling : .nothing
+                return .added(delivery, isFilling: state.inbox.isFilling(with: count))
             case .taken: return .rest(isTaken: true)
             case .notTaken: return .rest(isTaken: false)
             }
         }
         switch arrival {
-        case .nothing: break
-        // Whoever reads it may still be on the way to be told.
-        case .filling: loop.carryOutDeliveries()
-        case .delivery(let delivery, let isFilling):
-            loop.deliver(delivery)
+        case .added(let delivery, let isFilling):
+            if let delivery { loop.deliver(delivery) }
+            // Whoever reads it may still be on the way to be told.
             if isFilling { loop.carryOutDeliveries() }
         // Nobody else writes there before this call returns: the buffer is the loop's, and so is the thread.
         case .payload(let payload, let receiver):
@@ -99,9 +95,8 @@ extension Association {
     ///
     /// `@unchecked Sendable`: the payload is lent by the loop, and does not leave its thread.
     private enum Outcome: @unchecked Sendable {
-        case nothing
-        case filling
-        case delivery(Inbox.Delivery, isFilling: Bool)
+        /// It is in the inbox, or a reader's.
+        case added(Inbox.Delivery?, isFilling: Bool)
         case payload(UnsafeRawBufferPointer, Receiver)
         /// It is for ``receiveRest(_:from:to:on:now:)``.
         case rest(isTaken: Bool)
