@@ -1,10 +1,13 @@
 import DTLSPrimitives
 
 // Tasks that wait for the handshake, for a payload or for the end.
+//
+// They wait on their own actor or executor (`nonsending`): a change of it, even to the same one, costs as much as the
+// rest of taking a payload.
 
 extension Association {
     /// Waits until the handshake is finished.
-    func waitUntilOpen() async throws(DtlsError) {
+    nonisolated(nonsending) func waitUntilOpen() async throws(DtlsError) {
         let id = state.withLock { $0.makeWaiting().openers.makeID() }
         let result = await waitInLine { continuation in
             state.withLock { state -> Result<Void, DtlsError>? in
@@ -26,26 +29,15 @@ extension Association {
         DtlsError(.cancelled, phase: .handshake, "the task was cancelled while it waited for the handshake")
     }
 
-    /// Waits for a payload; `nil` at the end.
-    func nextPayload() async throws(DtlsError) -> [UInt8]? {
-        // What is there costs no more than a lock.
-        let (reading, id) = state.withLock { state -> (Inbox.Reading?, Waiters<Inbox.Reading>.ID) in
-            if let reading = state.inbox.take() { return (reading, 0) }
-            return (nil, state.inbox.readers.makeID())
-        }
-        let result: Inbox.Reading
-        if let reading { result = reading } else { result = await nextReading(as: id) }
-        switch result {
-        case .payload(let payload): return payload
-        case .end: return nil
-        case .failed(let error): throw error
-        case .cancelled:
-            throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited for a datagram")
-        }
+    /// Takes a payload that is there, for no more than a lock.
+    func takePayload() -> [UInt8]? {
+        state.withLock { $0.inbox.takePayload() }
     }
 
-    private func nextReading(as id: Waiters<Inbox.Reading>.ID) async -> Inbox.Reading {
-        await waitInLine { continuation in
+    /// Waits for a payload; `nil` at the end.
+    nonisolated(nonsending) func nextPayload() async throws(DtlsError) -> [UInt8]? {
+        let id = state.withLock { $0.inbox.readers.makeID() }
+        let reading = await waitInLine { continuation in
             state.withLock { state -> Inbox.Reading? in
                 if let reading = state.inbox.take() { return reading }
                 if Task.isCancelled { return .cancelled }
@@ -55,10 +47,11 @@ extension Association {
         } withdraw: {
             self.state.withLock { $0.inbox.readers.remove(id) }?.resume(returning: .cancelled)
         }
+        return try reading.get()
     }
 
     /// Waits for the end; `nil` when the task was cancelled before.
-    func waitUntilClosed() async -> DtlsCloseReason? {
+    nonisolated(nonsending) func waitUntilClosed() async -> DtlsCloseReason? {
         let id = state.withLock { $0.makeWaiting().closers.makeID() }
         return await waitInLine { continuation in
             state.withLock { state -> DtlsCloseReason?? in
@@ -73,7 +66,7 @@ extension Association {
     }
 
     /// Waits until the peer is elsewhere; `nil` at the end, and when the task was cancelled before.
-    func waitUntilPeer(isNotAt address: DtlsAddress) async -> DtlsAddress? {
+    nonisolated(nonsending) func waitUntilPeer(isNotAt address: DtlsAddress) async -> DtlsAddress? {
         let id = state.withLock { $0.makeWaiting().movers.makeID() }
         return await waitInLine { continuation in
             state.withLock { state -> DtlsAddress?? in

@@ -8,6 +8,18 @@ struct Inbox: Sendable {
         case end
         case failed(DtlsError)
         case cancelled
+
+        /// What the sequence gives its reader for it; `nil` at the end.
+        func get() throws(DtlsError) -> [UInt8]? {
+            switch self {
+            case .payload(let payload): return payload
+            case .end: return nil
+            case .failed(let error): throw error
+            case .cancelled:
+                let message = "the task was cancelled while it waited for a datagram"
+                throw DtlsError(.cancelled, phase: .established, message)
+            }
+        }
     }
 
     /// A reader and what it gets, to be carried out after the lock is released.
