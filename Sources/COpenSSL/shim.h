@@ -20,6 +20,7 @@
 #include <openssl/ocsp.h>
 #include <openssl/pem.h>
 #include <openssl/pkcs12.h>
+#include <openssl/provider.h>
 #include <openssl/rand.h>
 #include <openssl/rsa.h>
 #include <openssl/ssl.h>
@@ -75,6 +76,20 @@ static inline int COpenSSL_set_ticket_hmac(EVP_MAC_CTX *mac, const unsigned char
     parameters[1] = OSSL_PARAM_construct_utf8_string(OSSL_MAC_PARAM_DIGEST, (char *)"SHA256", 0);
     parameters[2] = OSSL_PARAM_construct_end();
     return EVP_MAC_CTX_set_params(mac, parameters);
+}
+
+// Gives a keyed context of AES-GCM its next nonce, of the length that it was made for, and for opening the tag to
+// compare with, in one call. It is what EVP_CIPHER_CTX_ctrl sends for EVP_CTRL_GCM_SET_IV_FIXED with -1, "all of it".
+static inline int COpenSSL_begin_gcm(
+    EVP_CIPHER_CTX *context, const unsigned char *nonce, const unsigned char *tag, size_t tag_count
+) {
+    OSSL_PARAM parameters[3];
+    OSSL_PARAM *next = parameters;
+    // OpenSSL only reads them, but does not say so in the type.
+    *next++ = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TLS1_IV_FIXED, (void *)nonce, (size_t)-1);
+    if (tag) *next++ = OSSL_PARAM_construct_octet_string(OSSL_CIPHER_PARAM_AEAD_TAG, (void *)tag, tag_count);
+    *next = OSSL_PARAM_construct_end();
+    return EVP_CIPHER_CTX_set_params(context, parameters);
 }
 
 static const uint64_t COpenSSL_SSL_OP_NO_RENEGOTIATION = SSL_OP_NO_RENEGOTIATION;

@@ -25,6 +25,10 @@ final class RecordCipher: Sendable {
 
     let algorithm: Algorithm
 
+    /// Whether contexts take a nonce, and a tag to compare with, by `COpenSSL_begin_gcm`: for half of what
+    /// `EVP_CipherInit_ex` and `EVP_CTRL_AEAD_SET_TAG` cost, of which the first asks for the nonce's length each time.
+    let takesNonceAsParameter: Bool
+
     // Fetched in init, never changed, and freed in deinit; OpenSSL's algorithms may be used by any number of threads.
     private nonisolated(unsafe) let cipher: OpaquePointer
 
@@ -38,12 +42,14 @@ final class RecordCipher: Sendable {
         let pointer: OpaquePointer
     }
 
-    private init?(_ algorithm: Algorithm) {
+    /// - Parameter takesNonceAsParameter: See there; ``of(_:)`` finds out where that may be.
+    init?(_ algorithm: Algorithm, takesNonceAsParameter: Bool) {
         OpenSSLErrorQueue.clear()
         defer { OpenSSLErrorQueue.clear() }
         guard let cipher = EVP_CIPHER_fetch(nil, algorithm.openSSLName, nil) else { return nil }
         self.algorithm = algorithm
         self.cipher = cipher
+        self.takesNonceAsParameter = takesNonceAsParameter
         // What the record's layout is computed from must be what OpenSSL computes with.
         guard EVP_CIPHER_get_key_length(cipher) == Int32(algorithm.keyLength) else { return nil }
     }
@@ -53,7 +59,15 @@ final class RecordCipher: Sendable {
         EVP_CIPHER_free(cipher)
     }
 
-    private static let all: [RecordCipher?] = Algorithm.allCases.map { RecordCipher($0) }
+    /// Whether the algorithm is OpenSSL's own, and not some other provider's.
+    var isOfDefaultProvider: Bool {
+        guard let provider = EVP_CIPHER_get0_provider(cipher), let name = OSSL_PROVIDER_get0_name(provider) else {
+            return false
+        }
+        return strcmp(name, "default") == 0
+    }
+
+    private static let all: [RecordCipher?] = Algorithm.allCases.map { quickest($0) }
 
     /// The object for an algorithm; nil where OpenSSL does not have it.
     static func of(_ algorithm: Algorithm) -> RecordCipher? {
@@ -127,7 +141,7 @@ final class RecordCipher: Sendable {
     ) -> Bool {
         guard tag.count == algorithm.tagLength else { return false }
         return withContext(seals: true, key) { context in
-            begin(context, nonce, additionalData, count: plaintext.count)
+            begin(context, nonce, additionalData, count: plaintext.count, tag: nil)
                 && update(context, plaintext, ciphertext) && finish(context)
                 && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_GET_TAG, Int32(tag.count), tag.baseAddress) == 1
         }
@@ -147,10 +161,7 @@ final class RecordCipher: Sendable {
     ) -> Bool {
         guard tag.count == algorithm.tagLength else { return false }
         return withContext(seals: false, key) { context in
-            // OpenSSL only reads the tag, but does not say so in the type.
-            let expected = UnsafeMutableRawPointer(mutating: tag.baseAddress)
-            return EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(tag.count), expected) == 1
-                && begin(context, nonce, additionalData, count: ciphertext.count)
+            begin(context, nonce, additionalData, count: ciphertext.count, tag: tag)
                 && update(context, ciphertext, plaintext) && finish(context)
         }
     }
@@ -195,16 +206,30 @@ final class RecordCipher: Sendable {
         return EVP_CipherInit_ex(context, nil, nil, bytes, nil, seals ? 1 : 0) == 1
     }
 
-    /// Begins a message under the context's key. A tag to compare with has to be set before.
+    /// Begins a message under the context's key.
+    ///
+    /// - Parameter tag: What the message's is compared with, when it is opened.
     private func begin(
         _ context: OpaquePointer,
         _ nonce: UnsafeRawBufferPointer,
         _ additionalData: UnsafeRawBufferPointer,
-        count: Int
+        count: Int,
+        tag: UnsafeRawBufferPointer?
     ) -> Bool {
         guard nonce.count == Self.nonceLength, let count = Int32(exactly: count) else { return false }
         let nonceBytes = nonce.baseAddress?.assumingMemoryBound(to: UInt8.self)
-        guard EVP_CipherInit_ex(context, nil, nil, nil, nonceBytes, -1) == 1 else { return false }
+        if takesNonceAsParameter {
+            let tagBytes = tag?.baseAddress?.assumingMemoryBound(to: UInt8.self)
+            guard COpenSSL_begin_gcm(context, nonceBytes, tagBytes, tag?.count ?? 0) == 1 else { return false }
+        } else {
+            if let tag {
+                // OpenSSL only reads the tag, but does not say so in the type.
+                let expected = UnsafeMutableRawPointer(mutating: tag.baseAddress)
+                let set = EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(tag.count), expected)
+                guard set == 1 else { return false }
+            }
+            guard EVP_CipherInit_ex(context, nil, nil, nil, nonceBytes, -1) == 1 else { return false }
+        }
         var written: Int32 = 0
         // CCM has the message's length in its first block.
         if algorithm.isCCM, EVP_CipherUpdate(context, nil, &written, nil, count) != 1 { return false }
