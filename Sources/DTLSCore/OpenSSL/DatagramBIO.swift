@@ -328,16 +328,15 @@ private func datagramBIOControl(
     _ number: Int,
     _ pointer: UnsafeMutableRawPointer?
 ) -> Int {
-    guard let state = DatagramBIO.of(bio) else { return 0 }
     switch command {
     case BIO_CTRL_FLUSH, BIO_CTRL_DGRAM_SET_NEXT_TIMEOUT:
         return 1
     case BIO_CTRL_DGRAM_QUERY_MTU:
-        return state.handshakeMTU
+        return DatagramBIO.of(bio)?.handshakeMTU ?? 0
     case BIO_CTRL_DGRAM_GET_MTU_OVERHEAD:
-        return state.isIPv6 ? 48 : 28
+        return DatagramBIO.of(bio)?.isIPv6 == true ? 48 : 28
     case BIO_CTRL_DGRAM_GET_FALLBACK_MTU:
-        return state.fallBack()
+        return DatagramBIO.of(bio)?.fallBack() ?? 0
     default:
         // Zero is right for PENDING, WPENDING, EOF, PUSH, POP, GET_PEER, MTU_EXCEEDED and the kernel-TLS questions.
         return 0

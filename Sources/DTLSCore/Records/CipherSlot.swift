@@ -116,11 +116,15 @@ final class CipherSlot: @unchecked Sendable {
     }
 }
 
-/// The slots of a cipher: as many as there are associations, up to a bound; then they begin to share.
+/// The slots of a cipher: as many as there are associations, up to a bound; then they begin to share some of them.
 struct CipherSlots: ~Copyable {
-    /// Few enough for what is keyed to stay in a processor's cache: to set a key in a context that is there costs less
-    /// than to fetch a keyed one from memory. Enough for loops to meet rarely.
-    static let maximumCount = 256
+    /// What stays keyed takes an association some 1.4 kB. With as many busy ones it takes less to fetch that from where
+    /// it is than to key what somebody else has keyed.
+    static let maximumCount = 1_024
+
+    /// Few enough for what is keyed to stay in a processor's cache, so that keying is all that sharing costs. Enough
+    /// for loops to meet rarely.
+    static let sharedCount = 256
 
     private(set) var all: [CipherSlot] = []
     /// How many associations have each.
@@ -137,7 +141,7 @@ struct CipherSlots: ~Copyable {
             users.append(0)
             return use(all.count - 1)
         }
-        defer { next = (next + 1) % Self.maximumCount }
+        defer { next = (next + 1) % Self.sharedCount }
         return use(next)
     }
 

@@ -51,7 +51,9 @@ final class RecordCipher: Sendable {
         self.cipher = cipher
         self.takesNonceAsParameter = takesNonceAsParameter
         // What the record's layout is computed from must be what OpenSSL computes with.
-        guard EVP_CIPHER_get_key_length(cipher) == Int32(algorithm.keyLength) else { return nil }
+        guard EVP_CIPHER_get_key_length(cipher) == Int32(algorithm.keyLength),
+            EVP_CIPHER_get_iv_length(cipher) == Int32(Self.nonceLength)
+        else { return nil }
     }
 
     deinit {
@@ -328,10 +330,11 @@ final class RecordCipher: Sendable {
     private func makeContext() -> OpaquePointer? {
         guard let context = EVP_CIPHER_CTX_new() else { return nil }
         guard EVP_CipherInit_ex(context, cipher, nil, nil, nil, 1) == 1,
-            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, Int32(Self.nonceLength), nil) == 1,
-            // CCM wants to know the tag's length before the key.
+            // All others begin with it, and CCM with seven.
             !algorithm.isCCM
-                || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), nil) == 1
+                || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, Int32(Self.nonceLength), nil) == 1
+                    // It wants to know the tag's length before the key.
+                    && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), nil) == 1
         else {
             EVP_CIPHER_CTX_free(context)
             OpenSSLErrorQueue.clear()
