@@ -1,13 +1,10 @@
 import DTLSPrimitives
 
 // Tasks that wait for the handshake, for a payload or for the end.
-//
-// They wait on their own actor or executor (`nonsending`): a change of it, even to the same one, costs as much as the
-// rest of taking a payload.
 
 extension Association {
     /// Waits until the handshake is finished.
-    nonisolated(nonsending) func waitUntilOpen() async throws(DtlsError) {
+    func waitUntilOpen() async throws(DtlsError) {
         let id = state.withLock { $0.makeWaiting().openers.makeID() }
         let result = await waitInLine { continuation in
             state.withLock { state -> Result<Void, DtlsError>? in
@@ -35,7 +32,7 @@ extension Association {
     }
 
     /// Waits for a payload; `nil` at the end.
-    nonisolated(nonsending) func nextPayload() async throws(DtlsError) -> [UInt8]? {
+    func nextPayload() async throws(DtlsError) -> [UInt8]? {
         let id = state.withLock { $0.inbox.readers.makeID() }
         let reading = await waitInLine { continuation in
             state.withLock { state -> Inbox.Reading? in
@@ -51,7 +48,7 @@ extension Association {
     }
 
     /// Waits for the end; `nil` when the task was cancelled before.
-    nonisolated(nonsending) func waitUntilClosed() async -> DtlsCloseReason? {
+    func waitUntilClosed() async -> DtlsCloseReason? {
         let id = state.withLock { $0.makeWaiting().closers.makeID() }
         return await waitInLine { continuation in
             state.withLock { state -> DtlsCloseReason?? in
@@ -66,7 +63,7 @@ extension Association {
     }
 
     /// Waits until the peer is elsewhere; `nil` at the end, and when the task was cancelled before.
-    nonisolated(nonsending) func waitUntilPeer(isNotAt address: DtlsAddress) async -> DtlsAddress? {
+    func waitUntilPeer(isNotAt address: DtlsAddress) async -> DtlsAddress? {
         let id = state.withLock { $0.makeWaiting().movers.makeID() }
         return await waitInLine { continuation in
             state.withLock { state -> DtlsAddress?? in

@@ -63,7 +63,7 @@ public final class DtlsConnection: Sendable {
     /// var address = connection.peerAddress
     /// while let next = await connection.peerAddress(otherThan: address) { address = next }
     /// ```
-    public nonisolated(nonsending) func peerAddress(otherThan address: DtlsAddress) async -> DtlsAddress? {
+    public func peerAddress(otherThan address: DtlsAddress) async -> DtlsAddress? {
         await association.waitUntilPeer(isNotAt: address)
     }
 
@@ -109,18 +109,15 @@ public final class DtlsConnection: Sendable {
     ///   to the peer, a firewall on this machine), after which the connection lives on;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task was cancelled while it waited, or before it
     ///   would have. Nothing was sent then.
-    public nonisolated(nonsending) func send(_ payload: [UInt8]) async throws(DtlsError) {
-        // Before it can fail: who tries again and again is to let others go on, too.
-        if LoopExecutor.hasSentEnough() { await Task.yield() }
-        while !(try trySend(payload)) {
-            guard await association.owner.loop.waitForRoom() else {
-                throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited to send")
-            }
-        }
+    @inlinable
+    public func send(_ payload: [UInt8]) async throws(DtlsError) {
+        // Inlined, as the iterator's `next(isolation:)` is, and for the same reason.
+        if try sendAtOnce(payload) { return }
+        try await sendInTurn(payload)
     }
 
     /// Sends the UTF-8 bytes of `text`, as ``send(_:)-([UInt8])`` does, with the same errors.
-    public nonisolated(nonsending) func send(_ text: String) async throws(DtlsError) {
+    public func send(_ text: String) async throws(DtlsError) {
         try await send(Array(text.utf8))
     }
 
@@ -187,19 +184,36 @@ public final class DtlsConnection: Sendable {
 
     /// Waits for the end of the connection and says why it came, or ``/DTLSCore/DtlsCloseReason/closedLocally`` when
     /// the waiting task was cancelled before.
-    public nonisolated(nonsending) func waitUntilClosed() async -> DtlsCloseReason {
+    public func waitUntilClosed() async -> DtlsCloseReason {
         await association.waitUntilClosed() ?? .closedLocally
     }
 }
 
-// What an iterator calls from the modules of its users.
+// What is called from code that is inlined into its users'.
 extension DtlsConnection {
     /// Takes a datagram that is there.
     @usableFromInline func takePayload() -> [UInt8]? { association.takePayload() }
 
-    /// Takes a datagram, or waits for one.
-    @usableFromInline nonisolated(nonsending) func nextPayload() async throws(DtlsError) -> [UInt8]? {
+    /// Takes a datagram, or waits for one. Leaves the caller's actor meanwhile.
+    @usableFromInline func nextPayload() async throws(DtlsError) -> [UInt8]? {
         try await association.nextPayload()
+    }
+
+    /// Sends a datagram if the socket takes it at once and others need not go on first.
+    @usableFromInline func sendAtOnce(_ payload: [UInt8]) throws(DtlsError) -> Bool {
+        // Before it can fail: who tries again and again is to let others go on, too.
+        if LoopExecutor.hasSentEnough() { return false }
+        return try trySend(payload)
+    }
+
+    /// Sends a datagram that was not to be sent at once.
+    @usableFromInline func sendInTurn(_ payload: [UInt8]) async throws(DtlsError) {
+        if LoopExecutor.hasSentEnough() { await Task.yield() }
+        while !(try trySend(payload)) {
+            guard await association.owner.loop.waitForRoom() else {
+                throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited to send")
+            }
+        }
     }
 }
 
@@ -213,21 +227,32 @@ extension DtlsConnection: AsyncSequence {
     public struct Iterator: AsyncIteratorProtocol {
         @usableFromInline let connection: DtlsConnection
 
+        /// How many datagrams were taken one after the other without leaving the caller's actor.
+        @usableFromInline var inARow = 0
+
+        init(connection: DtlsConnection) {
+            self.connection = connection
+        }
+
         /// Waits for the next datagram, of 1 to 16,384 bytes; `nil` at the end.
         ///
         /// - Throws: The error with which the association failed, or
         ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task was cancelled.
-        public nonisolated(nonsending) mutating func next() async throws(DtlsError) -> [UInt8]? {
-            if let payload = connection.takePayload() { return payload }
-            return try await connection.nextPayload()
+        public mutating func next() async throws(DtlsError) -> [UInt8]? {
+            try await next(isolation: nil)
         }
 
         /// As ``next()``, whatever the caller's actor.
-        // Inlined, as a loop over datagrams that are there calls nothing asynchronous then: what a task pays for that
-        // on an executor that it prefers is half of what taking a datagram costs.
         @inlinable
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(DtlsError) -> [UInt8]? {
-            if let payload = connection.takePayload() { return payload }
+            // Inlined, so that a loop over datagrams that are there calls nothing asynchronous: for each such call a
+            // task that prefers an executor looks that up under a lock, there and back, which was half of what it took
+            // to take a datagram. Now and then it is called nevertheless, for others to have their turn on an actor.
+            if inARow < 64, let payload = connection.takePayload() {
+                inARow += 1
+                return payload
+            }
+            inARow = 0
             return try await connection.nextPayload()
         }
     }

@@ -287,7 +287,7 @@ extension DtlsServer: AsyncSequence {
         let server: DtlsServer
 
         /// Waits for the next connection; `nil` once the server is closed, and when the task is cancelled.
-        public nonisolated(nonsending) mutating func next() async -> DtlsConnection? {
+        public mutating func next() async -> DtlsConnection? {
             await server.accepted.next()
         }
 

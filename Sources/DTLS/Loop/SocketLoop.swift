@@ -257,7 +257,7 @@ final class SocketLoop: @unchecked Sendable {
 
     /// Waits until the kernel takes datagrams again, or the loop has ended. Returns `false` when the task was
     /// cancelled.
-    nonisolated(nonsending) func waitForRoom() async -> Bool {
+    func waitForRoom() async -> Bool {
         let id = room.withLock { $0.makeID() }
         return await waitInLine { continuation in
             room.withLock { waiters in

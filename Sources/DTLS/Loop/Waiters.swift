@@ -69,7 +69,7 @@ struct Waiters<Value: Sendable>: Sendable {
 ///     `withdraw` takes). It must look at `Task.isCancelled` under that lock, because `withdraw` may have run before.
 ///   - withdraw: Called when the task is cancelled, on any thread. Takes the continuation back, if it is still kept,
 ///     and resumes it.
-nonisolated(nonsending) func waitInLine<Value: Sendable>(
+func waitInLine<Value: Sendable>(
     register: (UnsafeContinuation<Value, Never>) -> Value?,
     withdraw: @Sendable () -> Void
 ) async -> Value {

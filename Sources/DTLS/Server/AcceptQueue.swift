@@ -60,7 +60,7 @@ final class AcceptQueue: Sendable {
     }
 
     /// Waits for a connection; `nil` at the end and when the task was cancelled.
-    nonisolated(nonsending) func next() async -> DtlsConnection? {
+    func next() async -> DtlsConnection? {
         let id = state.withLock { $0.waiters.makeID() }
         return await waitInLine { continuation in
             state.withLock { state -> DtlsConnection?? in

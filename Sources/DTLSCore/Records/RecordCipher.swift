@@ -51,9 +51,7 @@ final class RecordCipher: Sendable {
         self.cipher = cipher
         self.takesNonceAsParameter = takesNonceAsParameter
         // What the record's layout is computed from must be what OpenSSL computes with.
-        guard EVP_CIPHER_get_key_length(cipher) == Int32(algorithm.keyLength),
-            EVP_CIPHER_get_iv_length(cipher) == Int32(Self.nonceLength)
-        else { return nil }
+        guard EVP_CIPHER_get_key_length(cipher) == Int32(algorithm.keyLength) else { return nil }
     }
 
     deinit {
@@ -199,7 +197,7 @@ final class RecordCipher: Sendable {
         return CipherSlot.contexts > 0
     }
 
-    // MARK: EVP's order of calls (EVP_EncryptInit(3), "AEAD interface")
+    // MARK: EVP's order of calls (EVP_EncryptInit(3), "AEAD interface"), with nonces as parameters where that works
 
     /// Gives a context its direction and key, for any number of messages.
     private func rekey(_ context: OpaquePointer, seals: Bool, _ key: UnsafeRawBufferPointer) -> Bool {
@@ -334,7 +332,9 @@ final class RecordCipher: Sendable {
             !algorithm.isCCM
                 || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, Int32(Self.nonceLength), nil) == 1
                     // It wants to know the tag's length before the key.
-                    && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), nil) == 1
+                    && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), nil) == 1,
+            // As many bytes are read of each nonce.
+            EVP_CIPHER_CTX_get_iv_length(context) == Int32(Self.nonceLength)
         else {
             EVP_CIPHER_CTX_free(context)
             OpenSSLErrorQueue.clear()
