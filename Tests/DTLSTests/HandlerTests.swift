@@ -177,7 +177,9 @@ final class HandlerTests: XCTestCase {
             } closed: { _, reason in
                 ends.withLock { $0.append(reason) }
             }
-            for _ in 0..<3 { try await loopback.near.send("close") }
+            try await loopback.near.send("close")
+            // By now the peer may have closed, and its alert be here.
+            for _ in 0..<2 { try? await loopback.near.send("close") }
             let reason = await loopback.near.waitUntilClosed()
             XCTAssertEqual(reason, .closedByPeer)
             let end = try await reader.value
