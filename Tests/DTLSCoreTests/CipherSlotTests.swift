@@ -36,49 +36,15 @@ final class CipherSlotTests: XCTestCase {
 
         /// - Parameter kept: Whether the context may stay keyed.
         func seal(_ text: [UInt8], _ number: Int, second: Bool = false, kept: Bool = true) -> [UInt8]? {
-            var sealed = [UInt8](repeating: 0, count: text.count)
-            var tag = [UInt8](repeating: 0, count: cipher.algorithm.tagLength)
-            let isSealed = keys[second ? 1 : 0].withUnsafeBytes { key in
-                nonce(number).withUnsafeBytes { nonce in
-                    sealed.withUnsafeMutableBytes { sealed in
-                        tag.withUnsafeMutableBytes { tag in
-                            text.withUnsafeBytes { text in
-                                cipher.seal(
-                                    text,
-                                    into: sealed,
-                                    key: RecordCipher.Key(key, in: kept ? place : nil, second: second),
-                                    nonce: nonce,
-                                    additionalData: nonce,
-                                    tag: tag
-                                )
-                            }
-                        }
-                    }
-                }
-            }
-            return isSealed ? sealed + tag : nil
+            withKey(second: second, kept: kept) { cipher.seal(text, $0, nonce(number)) }
         }
 
         func open(_ message: [UInt8], _ number: Int, second: Bool = false, kept: Bool = true) -> [UInt8]? {
-            let count = message.count - cipher.algorithm.tagLength
-            var opened = [UInt8](repeating: 0, count: count)
-            let isOpened = keys[second ? 1 : 0].withUnsafeBytes { key in
-                nonce(number).withUnsafeBytes { nonce in
-                    opened.withUnsafeMutableBytes { opened in
-                        message.withUnsafeBytes { message in
-                            cipher.open(
-                                UnsafeRawBufferPointer(rebasing: message[..<count]),
-                                into: opened,
-                                key: RecordCipher.Key(key, in: kept ? place : nil, second: second),
-                                nonce: nonce,
-                                additionalData: nonce,
-                                tag: UnsafeRawBufferPointer(rebasing: message[count...])
-                            )
-                        }
-                    }
-                }
-            }
-            return isOpened ? opened : nil
+            withKey(second: second, kept: kept) { cipher.open(message, $0, nonce(number)) }
+        }
+
+        private func withKey(second: Bool, kept: Bool, _ body: (RecordCipher.Key) -> [UInt8]?) -> [UInt8]? {
+            keys[second ? 1 : 0].withUnsafeBytes { body(.init($0, in: kept ? place : nil, second: second)) }
         }
 
         func isKeyed(seals: Bool, second: Bool = false) -> Bool {

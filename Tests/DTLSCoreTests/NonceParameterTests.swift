@@ -6,14 +6,14 @@ import XCTest
 /// Nonces that OpenSSL is given as a parameter, beside those that the manual has it initialised with.
 final class NonceParameterTests: XCTestCase {
     func testGCMTakesThemAsParametersWhereItIsOpenSSLsOwn() throws {
-        for algorithm in [RecordCipher.Algorithm.aes128GCM, .aes256GCM] {
+        for algorithm in RecordCipher.Algorithm.allCases where algorithm.isGCM {
             let cipher = try XCTUnwrap(RecordCipher.of(algorithm))
             XCTAssertEqual(cipher.takesNonceAsParameter, cipher.isOfDefaultProvider, "\(algorithm)")
         }
     }
 
     func testOtherAlgorithmsDoNot() {
-        for algorithm in RecordCipher.Algorithm.allCases where algorithm != .aes128GCM && algorithm != .aes256GCM {
+        for algorithm in RecordCipher.Algorithm.allCases where !algorithm.isGCM {
             XCTAssertNotEqual(RecordCipher.of(algorithm)?.takesNonceAsParameter, true, "\(algorithm)")
         }
     }
@@ -24,8 +24,7 @@ final class NonceParameterTests: XCTestCase {
             guard let plain = RecordCipher(algorithm, takesNonceAsParameter: false) else { continue }
             let quick = try XCTUnwrap(RecordCipher(algorithm, takesNonceAsParameter: true))
             XCTAssertTrue(plain.agrees(with: plain), "\(algorithm)")
-            let isGCM = algorithm == .aes128GCM || algorithm == .aes256GCM
-            if plain.isOfDefaultProvider { XCTAssertEqual(quick.agrees(with: plain), isGCM, "\(algorithm)") }
+            if plain.isOfDefaultProvider { XCTAssertEqual(quick.agrees(with: plain), algorithm.isGCM, "\(algorithm)") }
         }
         XCTAssertTrue(OpenSSLTweaks.errorQueueIsEmpty)
     }
@@ -42,28 +41,9 @@ final class NonceParameterTests: XCTestCase {
         let cipher = try XCTUnwrap(RecordCipher.of(.aes128GCM))
         let key = [UInt8](repeating: 7, count: 16)
         let text = [UInt8](repeating: 1, count: 20)
-        var sealed = [UInt8](repeating: 0, count: 20)
-        var tag = [UInt8](repeating: 0, count: 16)
         for nonce in [[UInt8](repeating: 2, count: 12), [UInt8](repeating: 2, count: 11), []] {
-            let isSealed = key.withUnsafeBytes { key in
-                text.withUnsafeBytes { text in
-                    nonce.withUnsafeBytes { nonce in
-                        sealed.withUnsafeMutableBytes { sealed in
-                            tag.withUnsafeMutableBytes { tag in
-                                cipher.seal(
-                                    text,
-                                    into: sealed,
-                                    key: .init(key),
-                                    nonce: nonce,
-                                    additionalData: text,
-                                    tag: tag
-                                )
-                            }
-                        }
-                    }
-                }
-            }
-            XCTAssertEqual(isSealed, nonce.count == 12)
+            let sealed = key.withUnsafeBytes { cipher.seal(text, .init($0), nonce) }
+            XCTAssertEqual(sealed != nil, nonce.count == 12)
         }
     }
 }

@@ -9,7 +9,7 @@ extension RecordCipher {
     /// is tried out first, against what the manual has, and not at all with providers that may not know of it.
     static func quickest(_ algorithm: Algorithm) -> RecordCipher? {
         guard let plain = RecordCipher(algorithm, takesNonceAsParameter: false) else { return nil }
-        guard algorithm == .aes128GCM || algorithm == .aes256GCM, plain.isOfDefaultProvider,
+        guard algorithm.isGCM, plain.isOfDefaultProvider,
             let quick = RecordCipher(algorithm, takesNonceAsParameter: true), quick.agrees(with: plain)
         else { return plain }
         return quick
@@ -24,26 +24,27 @@ extension RecordCipher {
             giveBack(place)
         }
         return key.withUnsafeBytes { bytes in
-            let own = Key(bytes, in: place)
-            let own2 = Key(bytes, in: place, second: true)
-            let others = Key(bytes)
+            let sealing = Key(bytes, in: place)
+            let opening = Key(bytes, in: place, second: true)
+            let unkept = Key(bytes)
             return (1...3).allSatisfy { number in
                 let nonce = [UInt8](repeating: UInt8(number), count: Self.nonceLength)
                 let text = [UInt8](repeating: 0x5A, count: 40 * number)
-                guard let sealed = seal(text, own, nonce), let expected = other.seal(text, others, nonce),
-                    sealed == expected, open(sealed, own2, nonce) == text
+                guard let sealed = seal(text, sealing, nonce), let expected = other.seal(text, unkept, nonce),
+                    sealed == expected, open(sealed, opening, nonce) == text
                 else { return false }
                 // What was wrong must not open, and what is right must open behind it.
                 var forged = sealed
                 forged[forged.count - 1] ^= 1
                 let otherNonce = nonce.dropLast() + [0]
-                return open(forged, own2, nonce) == nil && open(sealed, own2, Array(otherNonce)) == nil
-                    && open(sealed, own2, nonce) == text
+                return open(forged, opening, nonce) == nil && open(sealed, opening, Array(otherNonce)) == nil
+                    && open(sealed, opening, nonce) == text
             }
         }
     }
 
-    private func seal(_ text: [UInt8], _ key: Key, _ nonce: [UInt8]) -> [UInt8]? {
+    /// Seals a message, with its nonce as the additional data, too; nil when it went wrong.
+    func seal(_ text: [UInt8], _ key: Key, _ nonce: [UInt8]) -> [UInt8]? {
         var sealed = text + [UInt8](repeating: 0, count: algorithm.tagLength)
         let isSealed = sealed.withUnsafeMutableBytes { sealed in
             text.withUnsafeBytes { text in
@@ -62,7 +63,8 @@ extension RecordCipher {
         return isSealed ? sealed : nil
     }
 
-    private func open(_ sealed: [UInt8], _ key: Key, _ nonce: [UInt8]) -> [UInt8]? {
+    /// Opens what ``seal(_:_:_:)`` has sealed; nil when it is not authentic.
+    func open(_ sealed: [UInt8], _ key: Key, _ nonce: [UInt8]) -> [UInt8]? {
         let count = sealed.count - algorithm.tagLength
         var text = [UInt8](repeating: 0, count: count)
         let isOpened = text.withUnsafeMutableBytes { text in

@@ -328,13 +328,10 @@ final class RecordCipher: Sendable {
     private func makeContext() -> OpaquePointer? {
         guard let context = EVP_CIPHER_CTX_new() else { return nil }
         guard EVP_CipherInit_ex(context, cipher, nil, nil, nil, 1) == 1,
-            // All others begin with it, and CCM with seven.
+            EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, Int32(Self.nonceLength), nil) == 1,
+            // CCM wants to know the tag's length before the key.
             !algorithm.isCCM
-                || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_IVLEN, Int32(Self.nonceLength), nil) == 1
-                    // It wants to know the tag's length before the key.
-                    && EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), nil) == 1,
-            // As many bytes are read of each nonce.
-            EVP_CIPHER_CTX_get_iv_length(context) == Int32(Self.nonceLength)
+                || EVP_CIPHER_CTX_ctrl(context, EVP_CTRL_AEAD_SET_TAG, Int32(algorithm.tagLength), nil) == 1
         else {
             EVP_CIPHER_CTX_free(context)
             OpenSSLErrorQueue.clear()
@@ -355,6 +352,13 @@ extension RecordCipher.Algorithm {
         case .aes128CCM, .aes128CCM8: "AES-128-CCM"
         case .aes256CCM, .aes256CCM8: "AES-256-CCM"
         case .chaCha20Poly1305: "ChaCha20-Poly1305"
+        }
+    }
+
+    var isGCM: Bool {
+        switch self {
+        case .aes128GCM, .aes256GCM: true
+        case .aes128CCM, .aes256CCM, .aes128CCM8, .aes256CCM8, .chaCha20Poly1305: false
         }
     }
 
