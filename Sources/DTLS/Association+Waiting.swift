@@ -26,25 +26,38 @@ extension Association {
         DtlsError(.cancelled, phase: .handshake, "the task was cancelled while it waited for the handshake")
     }
 
-    /// Takes a payload that is there, for no more than a lock.
-    func takePayload() -> [UInt8]? {
-        state.withLock { $0.inbox.takePayload() }
+    /// Takes a payload that is there, for no more than a lock; or else makes a place for who is to wait for one.
+    func takePayload(orPlace place: inout UInt32) -> [UInt8]? {
+        state.withLock { state in
+            let payload = state.inbox.takePayload()
+            if payload == nil { place = state.inbox.readers.makeID() }
+            return payload
+        }
     }
 
     /// Waits for a payload; `nil` at the end.
     func nextPayload() async throws(DtlsError) -> [UInt8]? {
-        let id = state.withLock { $0.inbox.readers.makeID() }
-        let reading = await waitInLine { continuation in
-            state.withLock { state -> Inbox.Reading? in
-                if let reading = state.inbox.take() { return reading }
-                if Task.isCancelled { return .cancelled }
-                state.inbox.readers.add(id, continuation)
-                return nil
-            }
+        let place = state.withLock { $0.inbox.readers.makeID() }
+        return try await waitInLine {
+            takeReading($0, at: place)
         } withdraw: {
-            self.state.withLock { $0.inbox.readers.remove(id) }?.resume(returning: .cancelled)
+            cancelReading(at: place)
+        }.get()
+    }
+
+    /// Takes what a reader gets, or has it wait.
+    func takeReading(_ reader: UnsafeContinuation<Inbox.Reading, Never>, at place: UInt32) -> Inbox.Reading? {
+        state.withLock { state in
+            if let reading = state.inbox.take() { return reading }
+            if Task.isCancelled { return .cancelled }
+            state.inbox.readers.add(place, reader)
+            return nil
         }
-        return try reading.get()
+    }
+
+    /// Tells a reader that its task was cancelled, if it waits.
+    func cancelReading(at place: UInt32) {
+        state.withLock { $0.inbox.readers.remove(place) }?.resume(returning: .cancelled)
     }
 
     /// Waits for the end; `nil` when the task was cancelled before.
