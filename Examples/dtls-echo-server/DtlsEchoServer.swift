@@ -115,6 +115,7 @@ struct DtlsEchoServer: ExampleCommand {
         await EchoService(isQuiet: report.quiet).run(server)
         printer.cancel()
         stopper.cancel()
+        if let failure = server.failure { throw failure }
         if let handedOver = try await stopper.value { log("handed over", handedOver) }
     }
 

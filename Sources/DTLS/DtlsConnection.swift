@@ -230,13 +230,13 @@ extension DtlsConnection {
     /// Sends a datagram if the socket takes it at once and others need not go on first.
     @usableFromInline func sendAtOnce(_ payload: [UInt8]) throws(DtlsError) -> Bool {
         // Before it can fail: who tries again and again is to let others go on, too.
-        if LoopExecutor.hasSentEnough() { return false }
+        if LoopExecutor.countSend() { return false }
         return try trySend(payload)
     }
 
-    /// Sends a datagram that was not to be sent at once.
+    /// Sends a datagram that was counted, but not sent at once.
     @usableFromInline func sendInTurn(_ payload: [UInt8]) async throws(DtlsError) {
-        if LoopExecutor.hasSentEnough() { await Task.yield() }
+        if LoopExecutor.hasSentEnough { await Task.yield() }
         while !(try trySend(payload)) {
             guard await association.owner.loop.waitForRoom() else {
                 throw DtlsError(.cancelled, phase: .established, "the task was cancelled while it waited to send")

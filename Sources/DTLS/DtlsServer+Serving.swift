@@ -21,8 +21,8 @@ extension DtlsServer {
         endpoints[0].accepted.setHandler(body)
     }
 
-    /// Serves each connection by a task of its own, on the socket's loop, until the server is closed or the calling
-    /// task is cancelled, which cancels them all. Returns when the last of them has ended.
+    /// Serves each connection by a task of its own, on the socket's loop, until the server is closed, has failed
+    /// (``failure``) or the calling task is cancelled, which cancels them all. Returns when the last of them has ended.
     ///
     /// ```swift
     /// await server.serve { connection in

@@ -198,6 +198,16 @@ public final class DtlsServer: Sendable {
     /// The address that the server is bound to, with the port that the system has picked.
     public var localAddress: DtlsAddress { endpoints[0].loop.socket.localAddress }
 
+    /// Why the server has ended by itself: its socket cannot be read any more (an interface or a descriptor that was
+    /// taken away from under it), which ends the sequence and every connection. `nil` while it serves, and when
+    /// ``close()``, ``drain(for:)`` or the last reference to it has ended it.
+    ///
+    /// ```swift
+    /// for await connection in server { … }
+    /// if let failure = server.failure { throw failure }
+    /// ```
+    public var failure: DtlsError? { accepted.failure }
+
     /// How many loops it has: 1 to 64.
     public var loops: Int { endpoints.count }
 
@@ -286,7 +296,8 @@ extension DtlsServer: AsyncSequence {
     public struct Iterator: AsyncIteratorProtocol {
         let server: DtlsServer
 
-        /// Waits for the next connection; `nil` once the server is closed, and when the task is cancelled.
+        /// Waits for the next connection; `nil` once the server is closed or has failed (``DtlsServer/failure``), and
+        /// when the task is cancelled.
         public mutating func next() async -> DtlsConnection? {
             await server.accepted.next()
         }

@@ -345,8 +345,22 @@ final class ServerLoopsTests: XCTestCase {
                     XCTAssertEqual(error.code, .socketFailed)
                 }
                 for await _ in server { XCTFail("there is nobody") }
+                XCTAssertEqual(server.failure?.code, .socketFailed)
                 await server.close()
+                XCTAssertEqual(server.failure?.code, .socketFailed, "to close it changes nothing of that")
                 await crowd.close()
+            }
+        }
+
+        /// A server that was closed has not failed, whatever its sockets say on the way.
+        func testAServerThatIsClosedHasNotFailed() async throws {
+            try await withDeadline {
+                let server = try await DtlsServer.onLoopback(loops: 2)
+                XCTAssertNil(server.failure)
+                await server.close()
+                let endpoint = server.endpoints[0]
+                endpoint.socketFailed(DtlsError(.socketFailed, phase: .established, "a test"), of: endpoint.loop)
+                XCTAssertNil(server.failure)
             }
         }
 

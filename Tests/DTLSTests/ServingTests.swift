@@ -159,6 +159,22 @@ final class ServingTests: XCTestCase {
         }
     }
 
+    /// A datagram that had no room is not counted again when it is sent at last.
+    func testToAskWhetherOthersMustGoOnCountsNothing() {
+        let executor = LoopExecutor.client()
+        executor.run {
+            var sent = 0
+            while !LoopExecutor.countSend(), sent < 1_000 {
+                sent += 1
+                XCTAssertFalse(LoopExecutor.hasSentEnough)
+            }
+            XCTAssertEqual(sent, 255)
+            XCTAssertTrue(LoopExecutor.hasSentEnough)
+        }
+        XCTAssertFalse(LoopExecutor.hasSentEnough, "this thread runs no loop")
+        XCTAssertFalse(LoopExecutor.countSend())
+    }
+
     /// The executor outlives its server: nobody who waits there waits for ever.
     func testAnExecutorWithoutAServer() async throws {
         try await withDeadline {

@@ -119,14 +119,21 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
         return pthread_key_create(&key, nil) == 0 ? key : nil
     }()
 
-    /// Counts a datagram that a task has sent, on whatever socket. Returns whether the task is to let others go on, as
-    /// it runs on a loop and has sent as much as may be sent in one wake-up. From any thread.
-    static func hasSentEnough() -> Bool {
-        guard let running, let pointer = pthread_getspecific(running) else { return false }
-        // Put there by `run`, which this call is a part of: it is alive.
-        let executor = Unmanaged<LoopExecutor>.fromOpaque(pointer).takeUnretainedValue()
+    /// Counts a datagram that is to be sent, on whatever socket. Returns whether a task is to let others go on before, as
+    /// it runs on a loop where as much has been sent as may be in one wake-up. From any thread.
+    static func countSend() -> Bool {
+        guard let executor = ofThisThread else { return false }
         executor.sendsLeft -= 1
         return executor.sendsLeft <= 0
+    }
+
+    /// Whether it is, without counting.
+    static var hasSentEnough: Bool { ofThisThread.map { $0.sendsLeft <= 0 } ?? false }
+
+    private static var ofThisThread: LoopExecutor? {
+        guard let running, let pointer = pthread_getspecific(running) else { return nil }
+        // Put there by `run`, which this call is a part of: it is alive.
+        return Unmanaged<LoopExecutor>.fromOpaque(pointer).takeUnretainedValue()
     }
 
     /// Runs what is ready. In a wake-up.

@@ -15,6 +15,8 @@ final class AcceptQueue: Sendable {
         var connections = Deque<DtlsConnection>()
         var waiters = Waiters<DtlsConnection?>()
         var hasEnded = false
+        /// Why it has ended, where nobody wanted it to.
+        var failure: DtlsError?
         /// Who gets connections instead of those who wait.
         var handler: (@Sendable (DtlsConnection) -> Void)?
     }
@@ -74,10 +76,13 @@ final class AcceptQueue: Sendable {
         }
     }
 
-    /// Ends the sequence. Connections that nobody took are returned.
-    func end() -> Deque<DtlsConnection> {
+    var failure: DtlsError? { state.withLock { $0.failure } }
+
+    /// Ends the sequence, for `failure` if nothing has ended it before. Connections that nobody took are returned.
+    func end(_ failure: DtlsError?) -> Deque<DtlsConnection> {
         var waiters: [UnsafeContinuation<DtlsConnection?, Never>] = []
         let (connections, handler) = state.withLock { state in
+            if !state.hasEnded { state.failure = failure }
             state.hasEnded = true
             waiters = state.waiters.removeAll()
             defer {

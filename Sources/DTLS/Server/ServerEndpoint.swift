@@ -64,7 +64,9 @@ final class ServerEndpoint: AssociationOwner {
             return (state.table.all, state.loops)
         }
         for drainer in drainers { drainer.resume(returning: true) }
-        let waiting = accepted.end()
+        var failure: DtlsError?
+        if case .failed(let error) = reason { failure = error }
+        let waiting = accepted.end(failure)
         // Those that nobody has accepted are among them, or another loop's.
         for association in associations { association.close(as: reason) }
         for connection in waiting { connection.close() }
