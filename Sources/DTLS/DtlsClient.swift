@@ -10,6 +10,10 @@ public import Logging
 ///
 /// Everything may be called from any thread or task; what waits does not block a thread. A client that nobody holds any
 /// more, and none of whose connections anybody holds, is closed.
+///
+/// One client can have any number of connections, and is what many are best made from. Of more than 32 clients at once
+/// some share a thread, as connections of one client do; so what a handler of one does for long
+/// (``DtlsConnection/handleDatagrams(with:closed:)``), others may have to wait for.
 public final class DtlsClient: Sendable {
     private let endpoint: ClientEndpoint
 

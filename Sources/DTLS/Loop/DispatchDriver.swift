@@ -4,9 +4,19 @@ import Dispatch
 /// Runs loops on a serial queue: for clients, of which a program may have many, and where there is no epoll.
 final class DispatchDriver: LoopDriver {
     private let queue: DispatchQueue
+    private let lane: ClientLanes.Lane?
 
+    /// For a loop that may have a thread of its own whenever it is busy.
     init(label: String) {
         queue = DispatchQueue(label: label)
+        lane = nil
+    }
+
+    /// For a client's.
+    init(clientLabel label: String) {
+        let lane = ClientLanes.Lane()
+        queue = DispatchQueue(label: label, target: lane.queue)
+        self.lane = lane
     }
 
     func perform(_ block: @escaping @Sendable () -> Void) {

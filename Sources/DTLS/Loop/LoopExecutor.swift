@@ -62,7 +62,7 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
 
     /// For a client, of which a program may have many.
     static func client() -> LoopExecutor {
-        LoopExecutor(driver: DispatchDriver(label: "swift-dtls.client"))
+        LoopExecutor(driver: DispatchDriver(clientLabel: "swift-dtls.client"))
     }
 
     func enqueue(_ job: consuming ExecutorJob) {
@@ -119,8 +119,8 @@ final class LoopExecutor: TaskExecutor, @unchecked Sendable {
         return pthread_key_create(&key, nil) == 0 ? key : nil
     }()
 
-    /// Counts a datagram that is to be sent, on whatever socket. Returns whether a task is to let others go on before, as
-    /// it runs on a loop where as much has been sent as may be in one wake-up. From any thread.
+    /// Counts a datagram that is to be sent, on whatever socket. Returns whether a task is to let others go on before,
+    /// as it runs on a loop where as much has been sent as may be in one wake-up. From any thread.
     static func countSend() -> Bool {
         guard let executor = ofThisThread else { return false }
         executor.sendsLeft -= 1
