@@ -158,6 +158,7 @@ extension AttachedAssociation {
             if usesConnectionID {
                 deliverReaddressed(record)
             } else if record.first == ContentType.handshake {
+                guard isLongEnough(record) else { continue }
                 filter.countSealed()
                 record.withUnsafeBytes { bytes in
                     early.copyHandshake(bytes)
@@ -167,6 +168,17 @@ extension AttachedAssociation {
                 keepForLater(record)
             }
         }
+    }
+
+    /// Whether a kept record has the bytes that the suite adds to each. When it came that may not have been known yet,
+    /// and OpenSSL dies of a shorter one (CVE-2026-75806).
+    private func isLongEnough(_ record: [UInt8]) -> Bool {
+        let overhead = callbacks.sealedOverhead(of: records.cipher) ?? 0
+        guard record.count - RecordHeader.size >= overhead else {
+            statistics.drops[.undersizedRecord] += 1
+            return false
+        }
+        return true
     }
 
     private func keepForLater(_ record: [UInt8]) {
@@ -196,11 +208,12 @@ extension AttachedAssociation {
     /// Gives OpenSSL what was kept from it, because the association stays there.
     func deliverEarly() {
         for record in early.takeAll() {
+            guard record.first != ContentType.connectionID else {
+                statistics.drops[.improperSealedRecord] += 1
+                continue
+            }
+            guard isLongEnough(record) else { continue }
             record.withUnsafeBytes { bytes in
-                guard bytes.first != ContentType.connectionID else {
-                    statistics.drops[.improperSealedRecord] += 1
-                    return
-                }
                 filter.countSealed()
                 _ = deliver(bytes, [0..<bytes.count], hasSealed: false, original: nil)
             }
