@@ -31,7 +31,7 @@ public final class DtlsEngineContext: Sendable {
     /// Memory for the datagrams of associations that have left OpenSSL.
     let queues = QueuePool()
 
-    /// A client's part of the fingerprint of its sessions.
+    /// The context's part of the fingerprint of its sessions.
     let sessionDemands: [UInt8]
 
     let asksApplication: Bool
@@ -95,7 +95,7 @@ public final class DtlsEngineContext: Sendable {
         role = .server
         self.configuration = configuration
         self.settings = settings
-        sessionDemands = []
+        sessionDemands = SessionFingerprint.ofServer(settings, configuration)
         verification = .insecureAcceptAnyCertificate
         usesPreSharedKeys = settings.usesPreSharedKeys
         asksApplication = settings.asksApplication

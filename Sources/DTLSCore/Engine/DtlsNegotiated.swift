@@ -46,7 +46,8 @@ public struct DtlsNegotiated: Sendable {
     /// The SRTP profile (RFC 5764), or `nil` where none was negotiated.
     public var srtpProfile: DtlsSRTPProfile? { DtlsSRTPProfile.all.first { $0.id == storage.srtpProfile } }
 
-    /// The DNS name of the server that the client asked for (RFC 6066 §3), or `nil` where it asked for none.
+    /// The DNS name of the server that the client asked for (RFC 6066 §3), or `nil` where it asked for none, and on an
+    /// engine that was made without a hello (``DtlsEngine/init(server:hello:usesIPv6:)``) when a session was resumed.
     public var serverName: String? { storage.serverName }
 
     /// What the client offered, as a server saw it; `nil` on clients, on servers without a ``DtlsHelloGate``, and after
@@ -145,7 +146,9 @@ public struct DtlsNegotiated: Sendable {
             preSharedKeyIdentity: preSharedKeyIdentity,
             applicationProtocol: Self.applicationProtocol(of: ssl),
             srtpProfile: COpenSSL_SSL_selected_srtp_profile(ssl),
-            serverName: SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { String(cString: $0) },
+            // OpenSSL knows none on a server that resumes.
+            serverName: SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name).map { String(cString: $0) }
+                ?? clientOffer?.serverName,
             clientOffer: clientOffer,
             connectionIDs: connectionIDs,
             isResumed: SSL_session_reused(ssl) == 1

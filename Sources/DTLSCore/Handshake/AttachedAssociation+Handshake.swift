@@ -11,9 +11,21 @@ extension AttachedAssociation {
             sendInClear(alert)
             return end(.failed(extendedMasterSecretMissing(alertSent: alert)))
         }
+        guard bindsSessionToServerName() else {
+            let message = "OpenSSL cannot bind a session to the server's name"
+            return end(.failed(DtlsError(.internalFailure, phase: .handshake, message)))
+        }
         hello.record.withUnsafeBytes { record in
             bio.withInbound(record, [0..<record.count]) { acceptHello() }
         }
+    }
+
+    /// Has a session be resumed for that server name alone for which it was made.
+    private func bindsSessionToServerName() -> Bool {
+        if case .none = context.settings.resumption.kind { return true }
+        guard let name = offer?.serverName else { return true }
+        let id = SessionFingerprint.ofServer(context.sessionDemands, serverName: name)
+        return !id.isEmpty && SSL_set_session_id_context(records.pointer, id, UInt32(id.count)) == 1
     }
 
     private func acceptHello() {

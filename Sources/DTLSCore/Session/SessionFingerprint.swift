@@ -10,6 +10,16 @@ enum SessionFingerprint {
         ])
     }
 
+    /// A server's for clients that ask for a name: a session that was made for another one, perhaps with another
+    /// certificate, must not be resumed (RFC 6066 §3). Empty for want of memory.
+    static func ofServer(_ demands: [UInt8], serverName: String) -> [UInt8] {
+        demands.withUnsafeBytes { demands in
+            Array(serverName.lowercased().utf8).withUnsafeBytes {
+                KeyedHash.sha256?.authenticate($0, key: demands)
+            }
+        } ?? []
+    }
+
     /// The part of a client's that its context decides: 32 bytes, none for want of memory. It may take the hashes of
     /// all roots there are.
     static func demands(
