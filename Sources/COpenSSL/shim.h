@@ -351,7 +351,9 @@ enum {
 };
 
 // What the stapled response says of the peer's own certificate. The response must be signed by its issuer or by whom
-// that has authorized, and must not be out of date by more than five minutes.
+// that has authorized, and must not be out of date by more than five minutes. Where the certificate is trusted itself
+// and its issuer is not known, nobody can say whether a response is authentic: it counts as missing, as anybody might
+// have left it out.
 static inline int COpenSSL_SSL_stapled_status(SSL *ssl) {
     const unsigned char *bytes = NULL;
     long count = SSL_get_tlsext_status_ocsp_resp(ssl, &bytes);
@@ -365,8 +367,13 @@ static inline int COpenSSL_SSL_stapled_status(SSL *ssl) {
     if (response == NULL || OCSP_response_status(response) != OCSP_RESPONSE_STATUS_SUCCESSFUL) goto done;
     basic = OCSP_response_get1_basic(response);
     if (basic == NULL || chain == NULL || store == NULL || sk_X509_num(chain) < 1) goto done;
-    if (OCSP_basic_verify(basic, chain, store, 0) != 1) goto done;
     X509 *leaf = sk_X509_value(chain, 0);
+    if (sk_X509_num(chain) == 1 && X509_self_signed(leaf, 0) != 1) {
+        result = COpenSSL_STATUS_MISSING;
+        goto done;
+    }
+    // As for the chain itself: an anchor need not be a root.
+    if (OCSP_basic_verify(basic, chain, store, OCSP_PARTIAL_CHAIN) != 1) goto done;
     // A self-signed leaf that is trusted itself is its own issuer.
     X509 *issuer = sk_X509_num(chain) > 1 ? sk_X509_value(chain, 1) : leaf;
     id = OCSP_cert_to_id(NULL, leaf, issuer);

@@ -177,6 +177,40 @@ final class RevocationTests: XCTestCase {
         }
     }
 
+    /// Pins alone decide, and say nothing of an issuer; neither does a certificate that is trusted itself.
+    func testAResponseThatNobodyCanJudgeIsAsIfThereWereNone() async throws {
+        try await withDeadline {
+            let authority = try TestAuthority()
+            for name in ["good", "revoked"] {
+                var identity = authority.good
+                identity.ocspResponse = try authority.ocspResponse(name)
+                let leaf = identity.certificateChain[0]
+                for trust in [DtlsTrust.pins([.certificate(leaf.sha256Fingerprint)]), .certificates([leaf])] {
+                    let checked = try await Self.attempt(at: identity) {
+                        $0.trust = trust
+                        $0.stapledStatus = .checked
+                    }
+                    XCTAssertNil(checked)
+                }
+                let required = try await Self.attempt(at: identity) {
+                    $0.trust = .certificates([leaf])
+                    $0.stapledStatus = .required
+                }
+                XCTAssertEqual(required?.code, .certificateRejected)
+            }
+            let leaf = authority.good.certificateChain[0]
+            let contradiction = await failure {
+                try DtlsClientContext(
+                    .make {
+                        $0.trust = .pins([.certificate(leaf.sha256Fingerprint)])
+                        $0.stapledStatus = .required
+                    }
+                )
+            }
+            XCTAssertEqual(contradiction?.code, .invalidConfiguration)
+        }
+    }
+
     /// A response about a self-signed certificate, or about none at all, keeps no client waiting.
     func testAResponseThatCannotBeSentDelaysNobody() async throws {
         try await withDeadline {

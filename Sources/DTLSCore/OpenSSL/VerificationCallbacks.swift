@@ -95,6 +95,8 @@ func handleStapledStatus(_ ssl: OpaquePointer?, _ argument: UnsafeMutableRawPoin
         else { return SSL_TLSEXT_ERR_NOACK }
         return SSL_TLSEXT_ERR_OK
     case .client:
+        // They alone decide, and say nothing of an issuer.
+        if let pins = state.context.configuration.trust?.pins, !pins.isEmpty { return 1 }
         let status = Int(COpenSSL_SSL_stapled_status(ssl))
         OpenSSLErrorQueue.clear()
         let isAccepted =
