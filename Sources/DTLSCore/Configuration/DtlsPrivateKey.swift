@@ -13,7 +13,7 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
     /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` when there is none, or when its passphrase is
     ///   missing or wrong.
     public init(pem: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
-        try self.init(pemBytes: Array(pem.utf8), from: "the PEM text", passphrase: passphrase)
+        try self.init(pemBytes: DtlsSecretBytes(utf8: pem), from: "the PEM text", passphrase: passphrase)
     }
 
     /// Reads the first private key of a PEM file of up to 16 MiB. It blocks while it reads.
@@ -24,7 +24,7 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
     /// - Throws: ``DtlsError/Code-swift.struct/fileUnreadable`` or, as ``init(pem:passphrase:)`` does,
     ///   ``DtlsError/Code-swift.struct/invalidPrivateKey``.
     public init(pemFile path: String, passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
-        try self.init(pemBytes: try FileContents.read(path), from: path, passphrase: passphrase)
+        try self.init(pemBytes: try FileContents.readSecret(path), from: path, passphrase: passphrase)
     }
 
     /// Reads a private key in DER: PKCS#8, encrypted PKCS#8 when there is a passphrase, or the older kinds of one
@@ -35,7 +35,7 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
     ///   - passphrase: As in ``init(pem:passphrase:)``.
     /// - Throws: ``DtlsError/Code-swift.struct/invalidPrivateKey`` as ``init(pem:passphrase:)`` does.
     public init(der: [UInt8], passphrase: DtlsSecretBytes? = nil) throws(DtlsError) {
-        self = try Self.read(der, from: "the DER bytes", passphrase: passphrase) { bio, userdata in
+        self = try Self.read(DtlsSecretBytes(der), from: "the DER bytes", passphrase: passphrase) { bio, userdata in
             if passphrase == nil {
                 d2i_PrivateKey_bio(bio, nil)
             } else {
@@ -58,7 +58,7 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
         self.init(try PrivateKeyStore.load(uri, passphrase: passphrase))
     }
 
-    private init(pemBytes: [UInt8], from source: String, passphrase: DtlsSecretBytes?) throws(DtlsError) {
+    private init(pemBytes: DtlsSecretBytes, from source: String, passphrase: DtlsSecretBytes?) throws(DtlsError) {
         self = try Self.read(pemBytes, from: source, passphrase: passphrase) { bio, userdata in
             PEM_read_bio_PrivateKey(bio, nil, supplyPassphrase, userdata)
         }
@@ -70,14 +70,12 @@ public struct DtlsPrivateKey: Sendable, CustomStringConvertible {
     }
 
     private static func read(
-        _ bytes: [UInt8],
+        _ bytes: DtlsSecretBytes,
         from source: String,
         passphrase: DtlsSecretBytes?,
         _ parse: (OpaquePointer, UnsafeMutableRawPointer) -> OpaquePointer?
     ) throws(DtlsError) -> DtlsPrivateKey {
         OpenSSLErrorQueue.clear()
-        var bytes = bytes
-        defer { bytes.withUnsafeMutableBytes { wipe($0) } }
         let request = PassphraseRequest(passphrase)
         let userdata = Unmanaged.passUnretained(request).toOpaque()
         let result: Result<OpaquePointer?, DtlsError> = bytes.withUnsafeBytes { bytes in

@@ -12,14 +12,12 @@ public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, Cust
 
     /// Copies `bytes`, any number of them. What the caller holds of them is the caller's to wipe.
     public init(_ bytes: some Collection<UInt8>) {
-        storage = Storage.make(count: bytes.count) { buffer in
-            for (index, byte) in bytes.enumerated() where index < buffer.count { buffer[index] = byte }
-        }
+        storage = Storage.make(count: bytes.count) { $0.copyBytes(from: bytes) }
     }
 
     /// Copies the UTF-8 bytes of `text`, which cannot be wiped itself.
     public init(utf8 text: String) {
-        self.init(Array(text.utf8))
+        self.init(text.utf8)
     }
 
     init(count: Int, initializingWith initialize: (UnsafeMutableRawBufferPointer) -> Void) {

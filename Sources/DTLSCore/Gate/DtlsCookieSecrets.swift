@@ -38,7 +38,7 @@ public final class DtlsCookieSecrets: Sendable {
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness.
     public static func randomSecret() throws(DtlsError) -> DtlsSecretBytes {
-        DtlsSecretBytes(try RandomBytes.array(secretLength))
+        try RandomBytes.secret(secretLength)
     }
 
     private static func validate(_ secrets: [DtlsSecretBytes]) throws(DtlsError) {

@@ -46,7 +46,7 @@ public struct DtlsHandOverKey: Sendable {
     /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness, or OpenSSL has no
     ///   AES-256-GCM.
     public static func random() throws(DtlsError) -> DtlsHandOverKey {
-        try DtlsHandOverKey(DtlsSecretBytes(try RandomBytes.array(length)))
+        try DtlsHandOverKey(try RandomBytes.secret(length))
     }
 
     /// The key's bytes, for whoever is to have it.

@@ -179,11 +179,26 @@ func isIPAddress(_ name: String) -> Bool {
 
 /// Random bytes from OpenSSL's generator.
 enum RandomBytes {
+    /// Such as nobody else may know: no copy of them stays behind.
+    static func secret(_ count: Int) throws(DtlsError) -> DtlsSecretBytes {
+        var isMade = false
+        let secret = DtlsSecretBytes(count: count) { bytes in
+            let start = bytes.baseAddress?.assumingMemoryBound(to: UInt8.self)
+            isMade = RAND_bytes(start, Int32(clamping: bytes.count)) == 1
+        }
+        guard isMade else { throw failure }
+        return secret
+    }
+
     static func array(_ count: Int) throws(DtlsError) -> [UInt8] {
         var bytes = [UInt8](repeating: 0, count: count)
         guard RAND_bytes(&bytes, Int32(clamping: count)) == 1 else {
-            throw OpenSSLErrorQueue.error(.internalFailure, phase: nil, "RAND_bytes failed")
+            throw failure
         }
         return bytes
+    }
+
+    private static var failure: DtlsError {
+        OpenSSLErrorQueue.error(.internalFailure, phase: nil, "RAND_bytes failed")
     }
 }

@@ -67,7 +67,7 @@ public final class DtlsTicketKeys: Sendable {
     ///
     /// - Throws: ``DtlsError/Code-swift.struct/internalFailure`` when there is no randomness.
     public static func randomSecret() throws(DtlsError) -> DtlsSecretBytes {
-        DtlsSecretBytes(try RandomBytes.array(secretLength))
+        try RandomBytes.secret(secretLength)
     }
 
     private static func keys(_ secrets: [DtlsSecretBytes]) throws(DtlsError) -> [TicketKey] {
