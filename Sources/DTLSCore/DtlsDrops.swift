@@ -64,7 +64,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     // MARK: Queues
 
     /// A datagram that came while the handshake waited for the application, more than are kept: 8, of up to 8,192 bytes
-    /// each.
+    /// each. And each that came while it was asked about a hello (``DtlsEvent/helloReceived(_:)``): at best it is that
+    /// hello again.
     public static let waitingForApplication = Self(kind: .waitingForApplication)
     /// A payload that nobody read in time (`DtlsQueueLimits`).
     public static let receiveQueueFull = Self(kind: .receiveQueueFull)

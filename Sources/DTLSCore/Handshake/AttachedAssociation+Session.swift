@@ -16,6 +16,12 @@ extension AttachedAssociation {
     ) {
         guard case .hello? = question, lifecycle.isHandshaking, let hello else { return }
         question = nil
+        // Of an honest client nothing but its hello again, which is about to be answered.
+        for held in heldDatagrams {
+            statistics.drops[.waitingForApplication] += 1
+            held.original?.withUnsafeBytes { capture($0) }
+        }
+        heldDatagrams = []
         callbacks.offeredSession = session?.contents
         do throws(DtlsError) {
             if let identity { try setIdentity(identity) }
