@@ -1,3 +1,4 @@
+import DTLSTestSupport
 import XCTest
 
 @testable import DTLSCore
@@ -13,6 +14,20 @@ final class DetachedRecordsTests: XCTestCase {
             }
             XCTAssertEqual(record.map(hex), vector.record, vector.title)
             XCTAssertEqual(records.nextNumber, vector.sequence + 1, vector.title)
+        }
+    }
+
+    /// What counts towards a key's limit is what is encrypted, type and padding included.
+    func testPaddingCountsAsSealed() throws {
+        for (padding, blocks) in [(1, 1), (16, 1), (128, 8)] {
+            var options = try PairOptions.preSharedKey("PSK-AES128-GCM-SHA256")
+            options.connectionIDs = .random(length: 4)
+            options.client.connectionIDs.padding = padding
+            let pair = try EnginePair.connected(options)
+            let before = try XCTUnwrap(pair.client.engine.detached).records.sealedBlocks
+            try pair.client.send([1])
+            let after = try XCTUnwrap(pair.client.engine.detached).records.sealedBlocks
+            XCTAssertEqual(Int(after - before), blocks + 2, "padding \(padding)")
         }
     }
 

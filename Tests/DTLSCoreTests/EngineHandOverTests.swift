@@ -20,6 +20,26 @@ final class EngineHandOverTests: XCTestCase {
         return EnginePeer(try DtlsEngine(takingOver: state, context: context(role)))
     }
 
+    /// The number of a client's first record is its own choice, up to the last of 48 bits.
+    func testAnAssociationWithALargeClearNumberGoesOnElsewhere() throws {
+        let pair = try EnginePair(try PairOptions.preSharedKey())
+        pair.rewriteToServer = { datagram in
+            var datagram = datagram
+            var offset = 0
+            while let header = datagram.withUnsafeBytes({ RecordHeader($0, at: offset) }) {
+                if header.epoch == 0 { datagram.replaceSubrange(offset + 5..<offset + 9, with: [255, 255, 255, 255]) }
+                offset += RecordHeader.size + header.length
+            }
+            return datagram
+        }
+        try pair.connect()
+        XCTAssertTrue(pair.isOpen)
+        let server = try takeOver(try pair.serverPeer(), .server)
+        try pair.client.send([1, 2, 3])
+        for datagram in pair.client.takeOutbox() { server.receive(datagram) }
+        XCTAssertEqual(server.payloads, [[1, 2, 3]])
+    }
+
     func testBothSidesGoOnElsewhere() throws {
         for suite in GraduationTests.suites {
             for (client, server) in [

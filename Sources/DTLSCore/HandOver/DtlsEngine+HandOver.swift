@@ -110,7 +110,8 @@ extension FinalFlight {
     fileprivate static func read(from reader: inout SecretReader) -> FinalFlight?? {
         guard let count = reader.number(UInt16.self) else { return nil }
         guard count > 0 else { return .some(nil) }
-        guard let number = reader.number(UInt64.self), number < 1 << 47, let attempts = reader.number(UInt16.self)
+        // The first of 48 bits is the peer's choice; of what goes beyond, records carry the lower ones.
+        guard let number = reader.number(UInt64.self), number < 1 << 49, let attempts = reader.number(UInt16.self)
         else {
             return nil
         }

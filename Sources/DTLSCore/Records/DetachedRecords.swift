@@ -147,21 +147,26 @@ struct DetachedRecords: ~Copyable {
     }
 
     /// Whether another record with this much content may be sealed.
-    func mayStillSeal(_ count: Int) -> Bool { maySeal(count, reserve: Self.reservedNumbers) }
+    func mayStillSeal(_ count: Int) -> Bool { maySeal(blocks(count), reserve: Self.reservedNumbers) }
 
-    private func maySeal(_ count: Int, reserve: UInt64) -> Bool {
+    private func maySeal(_ blocks: UInt64, reserve: UInt64) -> Bool {
         guard nextNumber < Self.sequenceLimit - reserve else { return false }
         guard let limit = algorithm.sealedBlockLimit else { return true }
-        return sealedBlocks + blocks(count) + reserve * 3 <= limit
+        // What is reserved is for alerts, of two bytes.
+        return sealedBlocks + blocks + reserve * self.blocks(2) <= limit
     }
 
-    // The counter block of the tag counts, too.
-    private func blocks(_ count: Int) -> UInt64 { UInt64(Swift.max(0, count) + 15) / 16 + 2 }
+    /// How many blocks a record takes, type and padding behind a Connection ID included. The counter block of the tag
+    /// counts, too.
+    private func blocks(_ contentCount: Int) -> UInt64 {
+        UInt64(form.innerCount(of: Swift.max(0, contentCount)) + 15) / 16 + 2
+    }
+
+    /// What this side's records look like.
+    private var form: RecordForm { RecordForm(connectionIDs.peer, padding: connectionIDs.padding, algorithm) }
 
     /// How many bytes a record of this side has.
-    func size(of contentCount: Int) -> Int {
-        RecordForm(connectionIDs.peer, padding: connectionIDs.padding, algorithm).size(of: contentCount)
-    }
+    func size(of contentCount: Int) -> Int { form.size(of: contentCount) }
 
     /// Seals a record into a datagram of its own.
     mutating func seal(
@@ -184,12 +189,12 @@ struct DetachedRecords: ~Copyable {
         into record: UnsafeMutableRawBufferPointer
     ) -> Sealing {
         let reserve = contentType == ContentType.applicationData ? Self.reservedNumbers : 0
-        guard maySeal(content.count, reserve: reserve) else { return .exhausted }
+        let blocks = blocks(content.count)
+        guard maySeal(blocks, reserve: reserve) else { return .exhausted }
         let number = nextNumber
         // Before anything can fail.
         nextNumber = number + 1
-        sealedBlocks += blocks(content.count)
-        let form = RecordForm(connectionIDs.peer, padding: connectionIDs.padding, algorithm)
+        sealedBlocks += blocks
         return protect(contentType, content, number, by: role, form, into: record) ? .sealed : .failed
     }
 
@@ -200,9 +205,10 @@ struct DetachedRecords: ~Copyable {
         _ content: UnsafeRawBufferPointer,
         numbered number: UInt64
     ) -> [UInt8]? {
-        guard number >= nextNumber, number < Self.sequenceLimit, maySeal(content.count, reserve: 0) else { return nil }
+        let blocks = blocks(content.count)
+        guard number >= nextNumber, number < Self.sequenceLimit, maySeal(blocks, reserve: 0) else { return nil }
         nextNumber = number + 1
-        sealedBlocks += blocks(content.count)
+        sealedBlocks += blocks
         return sealed(contentType, content, number, by: role, connectionIDs.peer, padding: connectionIDs.padding)
     }
 
