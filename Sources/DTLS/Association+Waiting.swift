@@ -26,10 +26,11 @@ extension Association {
         DtlsError(.cancelled, phase: .handshake, "the task was cancelled while it waited for the handshake")
     }
 
-    /// Takes a payload that is there, for no more than a lock; or else makes a place for who is to wait for one.
+    /// Takes a payload that is there, for no more than a lock; or else makes a place for who is to wait for one, as a
+    /// task does that was cancelled.
     func takePayload(orPlace place: inout UInt32) -> [UInt8]? {
         state.withLock { state in
-            let payload = state.inbox.takePayload()
+            let payload = Task.isCancelled ? nil : state.inbox.takePayload()
             if payload == nil { place = state.inbox.readers.makeID() }
             return payload
         }
@@ -48,8 +49,10 @@ extension Association {
     /// Takes what a reader gets, or has it wait.
     func takeReading(_ reader: UnsafeContinuation<Inbox.Reading, Never>, at place: UInt32) -> Inbox.Reading? {
         state.withLock { state in
-            if let reading = state.inbox.take() { return reading }
-            if Task.isCancelled { return .cancelled }
+            // Payloads do not keep a task that was cancelled from its end: a peer may send more, and more.
+            let isCancelled = Task.isCancelled
+            if !isCancelled || state.inbox.isEmpty, let reading = state.inbox.take() { return reading }
+            if isCancelled { return .cancelled }
             state.inbox.readers.add(place, reader)
             return nil
         }

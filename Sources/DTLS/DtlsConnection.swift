@@ -265,7 +265,8 @@ extension DtlsConnection: AsyncSequence {
         /// Waits for the next datagram, of 1 to 16,384 bytes; `nil` at the end.
         ///
         /// - Throws: The error with which the association failed, or
-        ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task was cancelled.
+        ///   ``/DTLSCore/DtlsError/Code-swift.struct/cancelled`` when the task was cancelled; what has come by then is
+        ///   left to other readers.
         public mutating func next() async throws(DtlsError) -> [UInt8]? {
             try await next(isolation: nil)
         }

@@ -5,6 +5,27 @@ import XCTest
 
 /// How connections end.
 final class ConnectionEndTests: XCTestCase {
+    /// A task that was cancelled reads no more, however much there is and comes; others may.
+    func testACancelledReaderTakesNothing() async throws {
+        try await withDeadline {
+            let loopback = try await Loopback()
+            let (near, far) = (loopback.near, loopback.far)
+            for _ in 0..<3 { try await near.send("still here") }
+            try await eventually("they are there") { far.statistics.payloadsReceived == 3 }
+            let reading = Task {
+                withUnsafeCurrentTask { $0?.cancel() }
+                for try await _ in far { XCTFail("it was cancelled") }
+            }
+            let error = await failure { try await reading.value }
+            XCTAssertEqual(error?.code, .cancelled)
+            for _ in 0..<3 {
+                let text = try await far.receiveText()
+                XCTAssertEqual(text, "still here")
+            }
+            await loopback.close()
+        }
+    }
+
     func testClosingFromManyTasksIsOneClose() async throws {
         try await withDeadline {
             let plain = DtlsConfiguration.make { $0.connectionIDs = .off }
