@@ -32,6 +32,9 @@ final class Driver {
         try engine.send(payload.span.bytes)
     }
 
+    /// Whether the association is over: nothing comes of it any more.
+    var hasEnded: Bool { engine.closeReason != nil }
+
     /// After each input: what is to be sent, what has happened, when to come back.
     private func settle() {
         while true {
@@ -65,11 +68,19 @@ final class Driver {
 // snippet.end
 
 // snippet.gate
-/// A server's side of strangers. `peers` has the associations by whatever stands for an address.
+/// A server's side of strangers. Keeps associations by whatever stands for an address.
 struct Doorkeeper: ~Copyable {
+    /// An association, and the hello that began it.
+    struct Peer {
+        let hello: DtlsClientHello
+        let driver: Driver
+    }
+
     let context: DtlsEngineContext
     var gate: DtlsHelloGate
-    var peers: [[UInt8]: Driver] = [:]
+    var open: [[UInt8]: Peer] = [:]
+    /// Those whose handshake is under way. A peer that starts anew is here and among the open ones.
+    var newcomers: [[UInt8]: Peer] = [:]
 
     init(_ context: DtlsEngineContext) throws(DtlsError) {
         self.context = context
@@ -81,13 +92,38 @@ struct Doorkeeper: ~Copyable {
         from source: [UInt8],
         transmit: @escaping ([UInt8]) -> Void
     ) throws(DtlsError) {
-        if let peer = peers[source] { return peer.receive(datagram) }
+        defer { settle(source) }
+        guard DtlsHelloGate.startsWithClientHello(datagram.span.bytes) else {
+            // Each drops what is for the other one.
+            open[source]?.driver.receive(datagram)
+            newcomers[source]?.driver.receive(datagram)
+            return
+        }
+        // Of a stranger, or of a peer that starts anew.
         switch gate.judge(datagram.span.bytes, from: source) {
         case .ignore: break
         case .reply(let cookie): transmit(cookie)
         case .accept(let hello):
-            peers[source] = Driver(try DtlsEngine(server: context, hello: hello), transmit: transmit)
+            let known = [newcomers[source], open[source]].compactMap { $0 }
+            if let peer = known.first(where: { hello.isRepetition(of: $0.hello) }) {
+                // It came again, because the answer was lost or is late.
+                peer.driver.receive(datagram)
+            } else {
+                let engine = try DtlsEngine(server: context, hello: hello)
+                newcomers[source] = Peer(hello: hello, driver: Driver(engine, transmit: transmit))
+            }
         }
+    }
+
+    /// After each input, a timeout as well: a finished handshake takes the place of what was before, and what has ended
+    /// is forgotten.
+    mutating func settle(_ source: [UInt8]) {
+        if let newcomer = newcomers[source], newcomer.driver.engine.isOpen {
+            open[source] = newcomer
+            newcomers[source] = nil
+        }
+        if open[source]?.driver.hasEnded == true { open[source] = nil }
+        if newcomers[source]?.driver.hasEnded == true { newcomers[source] = nil }
     }
 }
 // snippet.end
