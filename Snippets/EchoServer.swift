@@ -12,12 +12,10 @@ do {
     print("listening on \(server.localAddress)")
     fflush(nil)  // A file or a pipe would have to wait for it.
 
-    // Connections come here once their handshake is finished and every check has passed.
-    for await connection in server {
-        Task {
-            for try await datagram in connection {
-                try await connection.send(datagram)
-            }
+    // Connections come here once their handshake is finished and every check has passed, each to a task of its own.
+    await server.serve { connection in
+        for try await datagram in connection {
+            try await connection.send(datagram)
         }
     }
 } catch {

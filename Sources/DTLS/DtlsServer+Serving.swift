@@ -31,9 +31,10 @@ extension DtlsServer {
     /// ```
     ///
     /// The tasks prefer the executor of their connection's socket (``DtlsConnection/executor``): a task goes on as soon
-    /// as its datagram is opened, in the same thread, and what it sends leaves together with what others send. In the
-    /// global pool, as a plain `Task` has it, each datagram costs a change of threads. So the body must not compute for
-    /// long or block, as all connections of the socket wait for it; `await` something elsewhere for that.
+    /// as its datagram is opened, in the same thread, and what it sends leaves together with what others send. So the
+    /// body must not compute for long or block, as all connections of the socket wait for it; `await` something
+    /// elsewhere for that. (A task without an actor and without a preference runs in the global pool, where each
+    /// datagram costs a change of threads.)
     ///
     /// When the body returns or throws, its connection is released, and closes unless it is held elsewhere. Errors are
     /// logged, at `debug`, and end nothing else.

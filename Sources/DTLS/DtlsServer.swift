@@ -7,11 +7,14 @@ public import Logging
 /// ```swift
 /// let server = try await DtlsServer.bind(port: 5684, context: context)
 /// for await connection in server {
-///     Task {
+///     Task.detached {
 ///         for try await datagram in connection { try await connection.send(datagram) }
 ///     }
 /// }
 /// ```
+///
+/// A plain `Task` would run on the caller's actor, which is the main actor in a `main.swift`, and so would all others.
+/// ``serve(_:)`` makes tasks where the datagrams come in, at less cost.
 ///
 /// A stranger's datagram is answered with a cookie at the most and costs nothing that outlives it (RFC 6347 §4.2.1).
 /// One slow or silent client never delays another. As many finished connections as ``DtlsServerLimits`` says wait to be
