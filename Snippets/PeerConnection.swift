@@ -26,6 +26,15 @@ let fingerprint = identity.certificateChain[0].sha256Fingerprint
 let attribute = "a=fingerprint:sha-256 \(fingerprint)"
 // snippet.end
 
+// snippet.remote
+/// The fingerprint in what stands behind `a=fingerprint:`, such as `sha-256 AB:CD:…`; `nil` for another hash.
+func remoteFingerprint(in value: String) -> DtlsFingerprint? {
+    let parts = value.split(separator: " ")
+    guard parts.count == 2, parts[0].lowercased() == "sha-256" else { return nil }
+    return DtlsFingerprint(String(parts[1]))
+}
+// snippet.end
+
 // snippet.engine
 /// An engine for one peer connection.
 ///
@@ -68,6 +77,7 @@ func mediaKeys(of engine: DtlsEngine) throws(DtlsError) -> DtlsSRTPKeys {
 // snippet.end
 
 print(attribute, Packet([22]))
-let engine = try makeEngine(as: .client, remote: fingerprint, identity: identity, roundTrip: .milliseconds(40))
+let remote = remoteFingerprint(in: "sha-256 \(fingerprint)") ?? fingerprint
+let engine = try makeEngine(as: .client, remote: remote, identity: identity, roundTrip: .milliseconds(40))
 engine.start()
 print(try mediaKeys(of: engine).profile)

@@ -25,7 +25,8 @@ public struct DtlsFingerprint: Sendable, Hashable, CustomStringConvertible {
 
     /// Reads the notation of ``description``; case and colons do not matter.
     ///
-    /// `nil` unless it has 64 hexadecimal digits, and nothing else but colons.
+    /// `nil` unless it has 64 hexadecimal digits, and nothing else but colons: the `sha-256` that stands before them in
+    /// SDP is for the caller to take off.
     public init?(_ text: String) {
         let digits = text.utf8.filter { $0 != UInt8(ascii: ":") }
         guard digits.count == 64 else { return nil }
