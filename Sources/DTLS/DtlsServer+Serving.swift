@@ -36,6 +36,9 @@ extension DtlsServer {
     /// elsewhere for that. (A task without an actor and without a preference runs in the global pool, where each
     /// datagram costs a change of threads.)
     ///
+    /// A server whose serving task was cancelled is open still: clients go on to finish handshakes, and wait for
+    /// somebody to take them. ``close()`` or ``drain(for:)`` ends it.
+    ///
     /// When the body returns or throws, its connection is released, and closes unless it is held elsewhere. Errors are
     /// logged, at `debug`, and end nothing else.
     ///
