@@ -1,5 +1,6 @@
 import DTLS
 import Logging
+import Synchronization
 
 // A server for more than a demonstration: bounded, observed, renewed while it runs, and ended with manners.
 
@@ -56,9 +57,43 @@ func report(_ server: DtlsServer) {
 }
 // snippet.end
 
+// snippet.registry
+/// The connections that are served, so that all peers can be told to go.
+final class Connections: Sendable {
+    private struct State {
+        var all: [ObjectIdentifier: DtlsConnection] = [:]
+        var farewell: String?
+    }
+
+    private let state = Mutex(State())
+
+    /// Serves a connection, which is told to go at once if the others have been.
+    func serve(_ connection: DtlsConnection) async throws {
+        let farewell = state.withLock { state in
+            state.all[ObjectIdentifier(connection)] = connection
+            return state.farewell
+        }
+        // Whoever is held is not closed.
+        defer { state.withLock { _ = $0.all.removeValue(forKey: ObjectIdentifier(connection)) } }
+        if let farewell { try await connection.send(farewell) }
+        for try await datagram in connection { try await connection.send(datagram) }
+    }
+
+    /// Says something to every peer, in your protocol. It may be lost.
+    func tellAllToGo(_ farewell: String) {
+        let all = state.withLock { state in
+            state.farewell = farewell
+            return Array(state.all.values)
+        }
+        for connection in all { _ = try? connection.trySend(Array(farewell.utf8)) }
+    }
+}
+// snippet.end
+
 // snippet.drain
-/// Lets nobody new in, and closes those who are still there after a minute.
-func end(_ server: DtlsServer) async {
+/// Lets nobody new in, tells those who are there to go, and closes those who have not gone after a minute.
+func end(_ server: DtlsServer, _ connections: Connections) async {
+    connections.tellAllToGo("bye")
     let closed = await server.drain(for: .seconds(60))
     print("\(closed) connections had to be closed")
 }
@@ -74,13 +109,12 @@ func contextWithCapture(_ configuration: DtlsConfiguration) throws(DtlsError) ->
 // snippet.end
 
 // snippet.serve
-await server.serve { connection in
-    for try await datagram in connection { try await connection.send(datagram) }
-}
+let connections = Connections()
+await server.serve { connection in try await connections.serve(connection) }
 // snippet.end
 
 var secrets: [DtlsSecretBytes] = []
 try rotate(ticketKeys, &secrets)
 server.replaceContext(try contextWithCapture(configuration))
 report(server)
-await end(server)
+await end(server, connections)

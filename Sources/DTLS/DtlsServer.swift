@@ -230,7 +230,8 @@ public final class DtlsServer: Sendable {
     ///
     /// Handshakes under way are finished and come out of the sequence as ever; what waits there counts as a connection.
     /// Hellos are dropped and counted as ``/DTLSCore/DtlsDropReason/draining``, so that clients try another host. Tell
-    /// the peers in your own protocol that they should go.
+    /// the peers in your own protocol that they should go: whoever serves a connection, by ``serve(_:)`` for instance,
+    /// is not told.
     ///
     /// - Parameter timeout: How long to wait, up to 100 years. When the task is cancelled the wait ends early, and the
     ///   server is closed.
