@@ -34,7 +34,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     /// No header of a record, or one that claims more than there is; an empty datagram; an alert or a ChangeCipherSpec
     /// in clear that is none.
     public static let malformedRecord = Self(kind: .malformedRecord)
-    /// In clear, when the association is open: alerts, hellos, data. Forged, or late.
+    /// In clear, when the association is open: alerts, hellos, data. Forged, or late, as a flight is that a client has
+    /// sent again while its key was looked up.
     public static let clearRecordWhenOpen = Self(kind: .clearRecordWhenOpen)
     /// An alert in clear during the handshake. A fatal one, and close_notify, are kept in mind, in case that nothing
     /// else comes.
@@ -58,7 +59,8 @@ public struct DtlsDropReason: Sendable, Hashable, CustomStringConvertible {
     // MARK: Records, by the cipher
 
     /// Sealed, and not opened: forged, a copy of one that came before, too old, or without consequence, as a repeated
-    /// Finished or a warning is. One that came too early is counted when the handshake is finished.
+    /// Finished (while a key was looked up, for instance) or a warning is. One that came too early is counted when the
+    /// handshake is finished.
     public static let unopenedRecord = Self(kind: .unopenedRecord)
 
     // MARK: Queues
