@@ -30,6 +30,32 @@ let connection = try await client.connect(
 )
 // snippet.end
 
+// snippet.again
+/// Connects anew whenever the connection has ended, and resumes the session, until the task is cancelled.
+func stayConnected(_ client: DtlsClient, _ context: DtlsClientContext) async throws {
+    var session: DtlsSession?
+    while true {
+        do {
+            let connection = try await client.connect(
+                to: "gadget.example",
+                port: 5684,
+                context: context,
+                session: session,
+                reconnection: .whenSilent(for: .seconds(30))
+            )
+            // While it is open: after the end there is none any more.
+            session = connection.session ?? session
+            for try await datagram in connection { print("\(datagram.count) bytes") }
+            print("ended: \(connection.closeReason.map { "\($0)" } ?? "not yet")")
+        } catch {
+            print("failed: \(error)")
+        }
+        // Not at once, for the server's sake. Throws when the task is cancelled.
+        try await Task.sleep(for: .seconds(5))
+    }
+}
+// snippet.end
+
 // snippet.large
 /// Sends what fits, in pieces that the other side can put together.
 func send(_ message: [UInt8], on connection: DtlsConnection) async throws(DtlsError) {
@@ -47,6 +73,8 @@ func send(_ message: [UInt8], on connection: DtlsConnection) async throws(DtlsEr
 }
 // snippet.end
 
+let upkeep = Task { try await stayConnected(client, context) }
+upkeep.cancel()
 try await send([UInt8](repeating: 0, count: 4_000), on: connection)
 
 // snippet.drops

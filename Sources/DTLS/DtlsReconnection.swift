@@ -20,6 +20,9 @@ public struct DtlsReconnection: Sendable, Hashable {
     /// it fails three times in a row, the connection ends with its error. What was sent into the silence is lost; this
     /// is no retransmission.
     ///
+    /// A connection that has ended, as by the server's close_notify, is not made anew: connect again. To resume the
+    /// session then, take ``DtlsConnection/session`` while the connection is open, as it is `nil` after the end.
+    ///
     /// Only for protocols in which the server answers: to a server that merely listens, every silence looks like a
     /// restart.
     ///
