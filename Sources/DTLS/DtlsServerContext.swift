@@ -31,8 +31,9 @@ public final class DtlsServerContext: Sendable {
     ///     `identityFor`. Default: they are not asked.
     ///   - identityFor: Chooses the certificate for each client by what its hello says (the server name, suites,
     ///     signature algorithms), in a task of its own; the handshake waits, within its time. `nil` stands for the
-    ///     configuration's ``/DTLSCore/DtlsConfiguration/identity``. Contexts for several names need no other way.
-    ///     Default: nobody is asked.
+    ///     configuration's ``/DTLSCore/DtlsConfiguration/identity``; where there is none either, the server has no
+    ///     certificate for that client, whose handshake fails with handshake_failure unless both sides have
+    ///     pre-shared keys. Contexts for several names need no other way. Default: nobody is asked.
     ///   - acceptsCertificates: Asked, in a task of its own, when a client's certificates have led to a trusted root
     ///     (or, with `applicationOverrules`, whatever OpenSSL says of them). The connection is exposed only after the
     ///     answer; `false` ends it with ``/DTLSCore/DtlsError/Code-swift.struct/certificateRejected``, and the client
