@@ -128,7 +128,8 @@ public final class DtlsEngineContext: Sendable {
     }
 
     /// Frees what the ciphers of open associations, of all contexts, have kept at hand and have not used since the last
-    /// call: some 2 KiB for each association, and no more than 256 of them at a time for each cipher.
+    /// call: some 2 KiB for each association that has them for itself, of which there are up to 1,024 for each cipher.
+    /// Those beyond share 256 of them.
     ///
     /// To be called every some 15 seconds by who wants that memory back; module DTLS does so by itself. From any
     /// thread.
