@@ -94,7 +94,9 @@ public final class DtlsServerContext: Sendable {
 /// A wrong key, or an unknown identity unless that is told (``/DTLSCore/DtlsUnknownIdentityPolicy/alert``), ends a
 /// handshake with ``/DTLSCore/DtlsError/Code-swift.struct/authenticationFailed`` on both sides, but not at once:
 /// anybody can forge a Finished that does not open, so the client's own has to come again. The server waits three times
-/// for that, about three seconds with the default ``/DTLSCore/DtlsRetransmissionPolicy``.
+/// for that, within the handshake's time, and for as long as its ``/DTLSCore/DtlsRetransmissionPolicy`` says: about
+/// 3 seconds in all by default, 1 to 2 with the waits of ``/DTLSCore/DtlsConfiguration/webRTC``, some 16 with
+/// ``/DTLSCore/DtlsConfiguration/iotConstrained``. A wait in which nothing came again does not count.
 public struct DtlsPreSharedKeyStore: Sendable {
     enum Source: Sendable {
         case table([[UInt8]: DtlsSecretBytes])

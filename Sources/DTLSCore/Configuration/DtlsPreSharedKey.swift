@@ -1,8 +1,9 @@
 /// A pre-shared key and the identity under which the peer knows it (RFC 4279).
 ///
 /// When the two sides' keys differ, the handshake fails with ``DtlsError/Code-swift.struct/authenticationFailed`` only
-/// after three waits of the server's, about three seconds with the default ``DtlsRetransmissionPolicy``: a server does
-/// not take one record that does not open, which may be forged, for a wrong key.
+/// after three waits of the server's ``DtlsRetransmissionPolicy``: a server does not take one record that does not
+/// open, which may be forged, for a wrong key. That is about 3 seconds by default, and some 16 with
+/// ``DtlsConfiguration/iotConstrained``.
 public struct DtlsPreSharedKey: Sendable {
     /// The longest identity that OpenSSL handles, in bytes.
     public static let maximumIdentityLength = 256
