@@ -267,6 +267,38 @@ final class ServerTests: XCTestCase {
         }
     }
 
+    /// A client with another key that does not wait for the answer, and begins anew.
+    func testAServerIsToldOfAWrongKeyWhoseClientGaveUp() async throws {
+        try await withDeadline {
+            for (identity, reason) in [("client", "is not the one of its identity"), ("stranger", "is unknown")] {
+                let failures = Lock<[DtlsError]>([])
+                let server = try await DtlsServer.bind(
+                    host: "127.0.0.1",
+                    port: 0,
+                    context: .preSharedKey(),
+                    handshakeFailed: { _, error in failures.withLock { $0.append(error) } }
+                )
+                let client = try await DtlsClient.onLoopback()
+                let key = try Credentials.preSharedKey(identity, key: [1, 2, 3, 4, 5, 6, 7, 8])
+                let wrong = try DtlsClientContext.preSharedKey(key)
+                let address = server.localAddress
+                let error = await failure {
+                    try await client.connect(to: address, context: wrong, timeout: .milliseconds(300))
+                }
+                XCTAssertEqual(error?.code, .handshakeTimedOut)
+                XCTAssertEqual(failures.withLock { $0.count }, 0)
+                let connection = try await client.connect(to: address, context: .preSharedKey())
+                let told = failures.withLock { $0 }
+                XCTAssertEqual(told.map(\.code), [.authenticationFailed])
+                let text = told.first?.description ?? ""
+                XCTAssertTrue(text.contains(reason) && text.contains("\"\(identity)\""), text)
+                connection.close()
+                await client.close()
+                await server.close()
+            }
+        }
+    }
+
     /// The client has lost the alert, or does not believe it. It has pre-shared keys only, the server a certificate.
     func testARefusedHelloThatComesAgainIsToldTheSameAgain() async throws {
         try await withDeadline {

@@ -90,15 +90,20 @@ extension AttachedAssociation {
     func failByWrongKey() {
         let alert = DtlsAlert(level: .fatal, code: .decryptError)
         sendInClear(alert)
-        end(
-            .failed(
-                DtlsError(
-                    .authenticationFailed,
-                    phase: .handshake,
-                    "the client's pre-shared key is not the one of its identity, or the identity is unknown",
-                    alertSent: alert
-                )
-            )
+        end(.failed(wrongKey(alertSent: alert)))
+    }
+
+    /// What a server's own side is told. The client learns no more than that its key is wrong.
+    func wrongKey(alertSent: DtlsAlert?) -> DtlsError {
+        let name = String(decoding: requestedIdentity ?? [], as: UTF8.self).sanitized()
+        let isKnown = if case .secret = callbacks.preSharedKey { true } else { false }
+        return DtlsError(
+            .authenticationFailed,
+            phase: .handshake,
+            isKnown
+                ? "the client's pre-shared key is not the one of its identity \"\(name)\""
+                : "the client's pre-shared-key identity \"\(name)\" is unknown",
+            alertSent: alertSent
         )
     }
 

@@ -232,6 +232,8 @@ extension AttachedAssociation {
 
     /// Ends the association without telling the peer, because its new association has taken the place.
     func abandon() {
+        // Who begins anew before the time in which a wrong key shows has one all the same.
+        if lifecycle.isHandshaking, unusableSealedRecords > 0 { return end(.failed(wrongKey(alertSent: nil))) }
         end(.replacedByPeer)
     }
 }
