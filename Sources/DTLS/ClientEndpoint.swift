@@ -18,8 +18,9 @@ final class ClientEndpoint: AssociationOwner {
     private let currentLoop: Lock<SocketLoop>
 
     private struct State {
-        var associations: [DtlsAddress: Association] = [:]
-        var identities = ConnectionIDTable<Association>()
+        /// Without candidates. One that has moved to where another one is stays in it, or nothing that concerns all
+        /// would reach it.
+        var table = ConnectionTable<Association>()
         var closeError: DtlsError?
         var counters = EndpointCounters()
     }
@@ -48,7 +49,7 @@ final class ClientEndpoint: AssociationOwner {
         }
         loop.start(self)
         // After that: one that begins meanwhile is with either of them.
-        let associations = state.withLock { Array($0.associations.values) }
+        let associations = state.withLock { $0.table.all }
         // It had the deadlines, and tasks that wait for room in it go on when it ends.
         for association in associations { association.reschedule(forgetsLocalAddress: true) }
         former.shutDown()
@@ -67,7 +68,7 @@ final class ClientEndpoint: AssociationOwner {
         session: DtlsSession? = nil,
         reconnection: DtlsReconnection = .never
     ) throws(DtlsError) -> Association {
-        let found = state.withLock { $0.associations[peer] }
+        let found = state.withLock { $0.table[peer]?.current }
         if let found, found.hold() { return try join(found, target) }
         let ownName = loop.socket.localAddress.endpointName
         let engine = try Self.engine(for: target, peer: peer, ownName: ownName, timeout: timeout, session: session)
@@ -88,12 +89,12 @@ final class ClientEndpoint: AssociationOwner {
         let result = state.withLock { state -> Result<Association, DtlsError> in
             if let error = state.closeError { return .failure(error) }
             // Another task may have been faster.
-            if let found = state.associations[peer], found.hold() { return .success(found) }
-            guard !state.identities.contains(id) else { return .failure(Self.repeatedID) }
-            state.identities.insert(fresh, for: id)
-            state.associations[peer] = fresh
+            if let found = state.table[peer]?.current, found.hold() { return .success(found) }
+            guard !state.table.contains(connectionID: id) else { return .failure(Self.repeatedID) }
+            state.table.insert(fresh, connectionID: id)
+            state.table.insert(fresh, for: peer)
             _ = fresh.hold()
-            state.counters.connections(state.associations.count, handshakes: 0)
+            state.counters.connections(state.table.count, handshakes: 0)
             return .success(fresh)
         }
         let association = try result.get()
@@ -137,7 +138,7 @@ final class ClientEndpoint: AssociationOwner {
     func close(_ error: DtlsError = ClientEndpoint.closed, as reason: DtlsCloseReason = .closedLocally) {
         let associations = state.withLock { state -> [Association] in
             if state.closeError == nil { state.closeError = error }
-            return Array(state.associations.values)
+            return state.table.all
         }
         for association in associations { association.close(as: reason) }
         loop.shutDown()
@@ -145,7 +146,7 @@ final class ClientEndpoint: AssociationOwner {
 
     /// The sums over everything, and what there is now.
     var statistics: DtlsStatistics {
-        let (counters, associations) = state.withLock { ($0.counters, Array($0.associations.values)) }
+        let (counters, associations) = state.withLock { ($0.counters, $0.table.all) }
         return counters.statistics(associations, loop.socket.counters)
     }
 
@@ -182,7 +183,7 @@ final class ClientEndpoint: AssociationOwner {
     func associationOpened(_ association: Association, at address: DtlsAddress) {
         // The server may not know them.
         if let id = association.connectionID, association.negotiated?.connectionIDs == nil {
-            state.withLock { $0.identities.remove(association, for: id) }
+            state.withLock { $0.table.remove(association, connectionID: id) }
         }
         logger?.debug(
             "handshake finished",
@@ -193,22 +194,20 @@ final class ClientEndpoint: AssociationOwner {
     func associationRenewed(_ association: Association) {
         let id = association.negotiated?.connectionIDs?.own
         state.withLock { state in
-            state.identities.removeAll(of: association)
+            state.table.removeConnectionIDs(of: association)
             // Whoever has closed it meanwhile would not look for it again.
             guard association.closeReason == nil else { return }
             // If another one has it, the server's address has to do.
-            if let id, !state.identities.contains(id) { state.identities.insert(association, for: id) }
+            if let id, !state.table.contains(connectionID: id) { state.table.insert(association, connectionID: id) }
         }
     }
 
     func associationMoved(_ association: Association, from former: DtlsAddress) {
         let address = association.peer
         state.withLock { state in
-            guard state.associations[former] === association else { return }
-            state.associations[former] = nil
             // Whoever has closed it meanwhile has looked for it where it is now.
-            guard association.closeReason == nil, state.associations[address] == nil else { return }
-            state.associations[address] = association
+            guard association.closeReason == nil else { return state.table.remove(association, for: former) }
+            state.table.move(association, from: former, to: address)
         }
         logger?.debug("peer moved", metadata: ["from": "\(former)", "to": "\(address)"])
     }
@@ -220,8 +219,8 @@ final class ClientEndpoint: AssociationOwner {
         let ids = [association.connectionID, association.negotiated?.connectionIDs?.own].compactMap { $0 }
         state.withLock { state in
             state.counters.associationEnded(statistics, reason)
-            if state.associations[peer] === association { state.associations[peer] = nil }
-            for id in ids { state.identities.remove(association, for: id) }
+            state.table.remove(association, for: peer)
+            for id in ids { state.table.remove(association, connectionID: id) }
         }
         logger?.debug("connection ended", metadata: ["peer": "\(association.peer)", "reason": "\(reason)"])
     }
@@ -236,7 +235,7 @@ extension ClientEndpoint: SocketLoopHandler {
         now: Moment
     ) {
         let association = state.withLock { state -> Association? in
-            let association = state.identities.owner(of: datagram) ?? state.associations[source]
+            let association = state.table.owner(ofConnectionIDIn: datagram) ?? state.table.onlyOne(at: source)
             state.counters.received(datagram.count)
             // Nobody here has asked that peer for anything.
             if association == nil { state.counters.dropped(.unknownPeer) }
@@ -246,10 +245,7 @@ extension ClientEndpoint: SocketLoopHandler {
     }
 
     func networkReported(_ error: NetworkError, now: Moment) {
-        let concerned = state.withLock { state -> [Association] in
-            if error.peer.port != 0 { return state.associations[error.peer].map { [$0] } ?? [] }
-            return state.associations.values.filter { error.concerns($0.peer) }
-        }
+        let concerned = state.withLock { $0.table.associations(concernedBy: error) }
         for association in concerned { association.networkReported(error, now: now) }
     }
 

@@ -313,6 +313,55 @@ final class AddressChangeTests: XCTestCase {
         }
     }
 
+    /// A client's connection that moves to where another one of the client's is takes nothing from it, and is forgotten
+    /// by nothing that concerns all: neither there, nor when it has gone back.
+    func testTwoOfAClientAtOneAddress() async throws {
+        try await withDeadline {
+            for checksPaths in [false, true] {
+                let servers = [try await DtlsServer.onLoopback(), try await DtlsServer.onLoopback()]
+                let client = try await DtlsClient.onLoopback()
+                var ids = DtlsConnectionIDs.random(length: 4)
+                ids.checksPaths = checksPaths
+                let context = try DtlsClientContext.preSharedKey(nil, .make { [ids] in $0.connectionIDs = ids })
+                let addresses = servers.map(\.localAddress)
+                let mover = try await client.connect(to: addresses[0], context: context)
+                let moverFar = try await servers[0].accept()
+                let other = try await client.connect(to: addresses[1], context: context)
+                let otherFar = try await servers[1].accept()
+
+                // A record of the first server's comes from the second one's address.
+                let record = try moverFar.association.ask { engine -> [UInt8] in
+                    var record: [UInt8] = []
+                    try? Array("from elsewhere".utf8).withUnsafeBytes { try engine.send($0) }
+                    engine.drainOutboundBytes { record = Array($0) }
+                    return record
+                }
+                record.withUnsafeBytes {
+                    _ = servers[1].endpoints[0].loop.socket.send($0, to: client.localAddress)
+                }
+                let text = try await mover.receiveText()
+                XCTAssertEqual(text, "from elsewhere")
+                let moved = await mover.peerAddress(otherThan: addresses[0])
+                XCTAssertEqual(moved, addresses[1])
+                XCTAssertEqual(client.statistics.connectionsOpen, 2)
+                try await other.expectArrival(at: otherFar, "still yours")
+                try await otherFar.expectArrival(at: other, "still mine")
+                if checksPaths {
+                    let back = await mover.peerAddress(otherThan: addresses[1])
+                    XCTAssertEqual(back, addresses[0])
+                    try await mover.expectArrival(at: moverFar)
+                    let again = try await client.connect(to: addresses[0], context: context)
+                    XCTAssertIdentical(again.association, mover.association)
+                    XCTAssertEqual(client.statistics.connectionsOpen, 2)
+                }
+                await client.close()
+                for connection in [mover, other] { XCTAssertEqual(connection.closeReason, .closedLocally) }
+                XCTAssertEqual(client.statistics.connectionsOpen, 0)
+                for server in servers { await server.close() }
+            }
+        }
+    }
+
     // MARK: The caller's IDs
 
     /// IDs that a caller makes, in which a load balancer finds its server; one that is in use is made again.

@@ -1,4 +1,5 @@
-/// The associations of a server by the address of their peer, and by their Connection ID where they have one.
+/// The associations of a server's loop, or of a client, by the address of their peer, and by their Connection ID where
+/// they have one.
 ///
 /// At an address there is one association, and for a while two when a peer starts anew from the same address: the one
 /// before serves until the new one's handshake is finished (RFC 6347 §4.2.8). One that has moved to an address at which
@@ -22,7 +23,7 @@ struct ConnectionTable<Value: AnyObject> {
     private var recent: (peer: DtlsAddress, value: Value)?
     private var identities = ConnectionIDTable<Value>()
     /// Those that have no place at their peer's address.
-    private var displaced: [ObjectIdentifier: Value] = [:]
+    private(set) var displaced: [ObjectIdentifier: Value] = [:]
 
     /// How many there are, candidates not counted.
     var count: Int { entries.count + displaced.count }
@@ -80,6 +81,9 @@ struct ConnectionTable<Value: AnyObject> {
         identities.insert(value, for: id)
     }
 
+    /// Forgets every ID of an association. Looks at all there are.
+    mutating func removeConnectionIDs(of value: Value) { identities.removeAll(of: value) }
+
     /// Forgets an ID, because the peer does not use it or the association has ended.
     mutating func remove(_ value: Value, connectionID id: [UInt8]) {
         identities.remove(value, for: id)
@@ -125,3 +129,12 @@ struct ConnectionTable<Value: AnyObject> {
 }
 
 extension ConnectionTable.Entry: Sendable where Value: Sendable {}
+
+extension ConnectionTable<Association> {
+    /// Whom a report of the network is about, those included that have no place at their peer's address.
+    func associations(concernedBy error: NetworkError) -> [Association] {
+        if error.peer.port == 0 { return all.filter { error.concerns($0.peer) } }
+        let entry = self[error.peer]
+        return [entry?.current, entry?.candidate].compactMap { $0 } + displaced.values.filter { $0.peer == error.peer }
+    }
+}

@@ -140,11 +140,3 @@ extension ServerEndpoint {
             }
     }
 }
-
-extension ConnectionTable<Association> {
-    fileprivate func associations(concernedBy error: NetworkError) -> [Association] {
-        if error.peer.port == 0 { return all.filter { error.concerns($0.peer) } }
-        let entry = self[error.peer]
-        return [entry?.current, entry?.candidate].compactMap { $0 }
-    }
-}
