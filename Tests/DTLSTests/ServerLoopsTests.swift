@@ -420,6 +420,29 @@ final class ServerLoopsTests: XCTestCase {
             }
         }
 
+        /// A server that is closed leaves the descriptors alone, which are the caller's again or somebody else's.
+        func testReplaceContextAfterCloseTouchesNoSocket() async throws {
+            try await withDeadline {
+                let options = DtlsSocketOptions(reusePort: true)
+                let first = try UDPSocket.bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0), options: options)
+                let second = try UDPSocket.bind(first.localAddress, options: options)
+                // Takes the kernel's program away; false when there is none.
+                func detachProgram() -> Bool {
+                    let detachReusePortProgram: Int32 = 68
+                    return SystemCall.setOption(first.descriptor, SOL_SOCKET, detachReusePortProgram, 0) == nil
+                }
+                let server = try DtlsServer(
+                    sockets: [first.descriptor, second.descriptor],
+                    context: .preSharedKey()
+                )
+                try XCTSkipUnless(detachProgram(), "this kernel takes no program")
+                await server.close()
+                server.replaceContext(try .preSharedKey())
+                XCTAssertFalse(detachProgram(), "a program was attached to a socket that the server has given back")
+                withExtendedLifetime((first, second)) {}
+            }
+        }
+
         /// A server with several loops does not share its port with another one of the same user.
         func testAPortThatIsTaken() async throws {
             let server = try await DtlsServer.onLoopback(loops: 2)

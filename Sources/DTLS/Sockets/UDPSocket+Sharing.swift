@@ -1,5 +1,6 @@
 import CPosixUDP
 import DTLSCore
+import DTLSPrimitives
 
 #if canImport(Glibc)
     import Glibc
@@ -73,8 +74,12 @@ extension UDPSocket {
     /// the addresses alone. Best effort: what comes to the wrong socket is handed over.
     func steerByConnectionID(among count: Int?) {
         #if os(Linux)
-            if let count, CPosixUDP_steer(descriptor, UInt32(truncatingIfNeeded: count)) == 0 { return }
-            _ = CPosixUDP_steerNoMore(descriptor)
+            // Under the lock, so that it is not somebody else's descriptor by now.
+            state.withLock { _ in
+                guard !isClosed else { return }
+                if let count, CPosixUDP_steer(descriptor, UInt32(truncatingIfNeeded: count)) == 0 { return }
+                _ = CPosixUDP_steerNoMore(descriptor)
+            }
         #endif
     }
 }
