@@ -13,18 +13,14 @@ extension Association {
         var isHandedOver = false
         let effects = state.withLock { state in
             // A second handshake goes with the first.
-            var payloads: [[UInt8]] = []
             var contents: DtlsSecretBytes?
             // Where it has shown to be.
             let peer = state.path?.former ?? state.peer
             let local = state.local
-            if state.engine?.isOpen == true { payloads = state.inbox.takeAll() }
             let effects = collect(&state) { contents = try? $0.handOver() }
-            guard let contents else {
-                // They stay, and nobody has read meanwhile.
-                for payload in payloads { _ = payload.withUnsafeBytes { state.inbox.add($0) } }
-                return effects
-            }
+            guard let contents else { return effects }
+            // Not before: what cannot be handed over keeps its payloads, behind which readers may wait.
+            let payloads = state.inbox.takeAll()
             let entry = SecretWriter()
             entry.append(peer)
             entry.append(UInt8(local == nil ? 0 : 1))

@@ -1,4 +1,5 @@
 import DTLSCore
+import DTLSPrimitives
 import XCTest
 
 @testable import DTLS
@@ -269,6 +270,30 @@ final class HandOverTests: XCTestCase {
             XCTAssertEqual(loopback.server.statistics.connectionsOpen, 1)
             await second.close()
             await loopback.close()
+        }
+    }
+
+    /// What cannot be handed over keeps its payloads, and the readers who wait behind those.
+    func testAFailedHandOverTakesNothingFromReaders() async throws {
+        try await withDeadline(seconds: 10) {
+            let loopback = try await Loopback(nil, .preSharedKey(.make { $0.recordLayer = .openSSL }))
+            let far = loopback.far
+            let reader = Task { try await far.receive() }
+            try await eventually("a reader waits") { far.association.state.withLock { !$0.inbox.readers.isEmpty } }
+            // As a datagram that came for a handler, and that it has not taken yet.
+            far.association.state.withLock { state in
+                [UInt8(1), 2].withUnsafeBytes { _ = state.inbox.add($0, passesReaders: true) }
+            }
+            let handOver = try loopback.server.exportAssociations(under: .random())
+            XCTAssertEqual(handOver.remaining, 1)
+            let (isForgotten, isEmpty) = far.association.state.withLock {
+                ($0.inbox.readers.isEmpty, $0.inbox.isEmpty)
+            }
+            XCTAssertFalse(isForgotten, "the reader was forgotten")
+            XCTAssertFalse(isEmpty, "the payload was thrown away")
+            await loopback.close()
+            let end = try await reader.value
+            XCTAssertNil(end)
         }
     }
 
