@@ -72,7 +72,8 @@ public final class DtlsInMemorySessionStore: DtlsSessionStore {
                 number: state.nextNumber
             )
             state.order.append((session.id, state.nextNumber))
-            while state.sessions.count > capacity || state.order.count > 2 * capacity,
+            // Twice as many may be more than a number can say.
+            while state.sessions.count > capacity || state.order.count - capacity > capacity,
                 let oldest = state.order.popFirst()
             {
                 if state.sessions[oldest.id]?.number == oldest.number { state.sessions[oldest.id] = nil }

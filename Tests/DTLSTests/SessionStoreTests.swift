@@ -255,6 +255,13 @@ final class SessionStoreTests: XCTestCase {
         XCTAssertLessThanOrEqual(store.count, 3)
     }
 
+    /// A capacity that stands for no limit at all.
+    func testTheMemoryStoreTakesTheLargestCapacity() async throws {
+        let store = DtlsInMemorySessionStore(capacity: .max)
+        for number in UInt8(1)...3 { await store.store(stored(number), lifetime: .seconds(60)) }
+        XCTAssertEqual(store.count, 3)
+    }
+
     func testTheMemoryStoreForgetsWhatHasExpired() async throws {
         let store = DtlsInMemorySessionStore()
         await store.store(stored(1), lifetime: .zero)
