@@ -1,4 +1,6 @@
 import DTLSCore
+import DTLSPrimitives
+import Dispatch
 import XCTest
 
 @testable import DTLS
@@ -74,6 +76,54 @@ final class DescriptorTableTests: XCTestCase {
             }
             try await eventually("all descriptors given back") { try openSockets().subtracting(before).isEmpty }
             XCTAssertNotNil(inode(of: raw.descriptor), "the caller's descriptor was closed")
+        }
+
+        /// Sockets of one port are taken together or not at all: somebody takes a descriptor that is wanted for one of
+        /// them, at whatever instant, and all are still the caller's.
+        func testSocketsThatAreNotAllTakenAreAllGivenBack() async throws {
+            let options = DtlsSocketOptions(reusePort: true)
+            let first = try UDPSocket.bind(DtlsAddress(ipAddress: "127.0.0.1", port: 0), options: options)
+            let second = try UDPSocket.bind(first.localAddress, options: options)
+            var descriptors = [duplicate(first.descriptor), duplicate(second.descriptor)]
+            let table = try FullTable(leaving: 2)
+            let isOver = Lock(false)
+            let thief = DispatchGroup()
+            DispatchQueue.global().async(group: thief) {
+                while !isOver.withLock({ $0 }) {
+                    let descriptor = open("/dev/null", O_RDONLY)
+                    if descriptor >= 0 { closeDescriptor(descriptor) }
+                }
+            }
+            var refusals = 0
+            var lost = 0
+            for _ in 0..<5_000 where lost == 0 {
+                let before = descriptors.map(inode)
+                let adopted = Result { try UDPSocket.adopt(descriptors: descriptors, takesOwnership: true) }
+                switch adopted {
+                case .success(let sockets):
+                    for socket in sockets { socket.close() }
+                    descriptors = [duplicateSoon(first.descriptor), duplicateSoon(second.descriptor)]
+                case .failure:
+                    refusals += 1
+                    lost = zip(before, descriptors.map(inode)).count { $0 != $1 }
+                }
+            }
+            isOver.withLock { $0 = true }
+            await withCheckedContinuation { continuation in thief.notify(queue: .global()) { continuation.resume() } }
+            table.giveBack()
+            XCTAssertEqual(lost, 0, "descriptors of the caller were closed")
+            XCTAssertGreaterThan(refusals, 0, "nothing was refused")
+            if lost == 0 { for descriptor in descriptors { closeDescriptor(descriptor) } }
+        }
+
+        /// As `duplicate`, once there is room.
+        private func duplicateSoon(_ descriptor: Int32) -> Int32 {
+            for _ in 0..<1_000 {
+                let copy = duplicate(descriptor)
+                if copy >= 0 { return copy }
+                usleep(1_000)
+            }
+            return -1
         }
 
         /// Dispatch opens `/proc/TID/stat` for an instant when it counts its threads, and so may take the one that is

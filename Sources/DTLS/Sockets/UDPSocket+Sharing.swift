@@ -34,16 +34,16 @@ extension UDPSocket {
         return sockets
     }
 
-    /// Uses sockets on one port that somebody else opened.
+    /// Uses sockets on one port that somebody else opened. When this throws, all of them are still the caller's.
     static func adopt(descriptors: [Int32], takesOwnership: Bool) throws(DtlsError) -> [UDPSocket] {
-        // Owned in the end only: when this throws, all of them are still the caller's.
-        let probes = try descriptors.map { descriptor throws(DtlsError) in
+        // Owned in the end only, when nothing can fail any more.
+        let sockets = try descriptors.map { descriptor throws(DtlsError) in
             try adopt(descriptor: descriptor, takesOwnership: false)
         }
         let areShared = descriptors.allSatisfy {
             SystemCall.option($0, SOL_SOCKET, SO_REUSEPORT) != .value(0)
         }
-        let addresses = Set(probes.map(\.localAddress))
+        let addresses = Set(sockets.map(\.localAddress))
         guard descriptors.count == 1 || addresses.count == 1 && areShared && Set(descriptors).count == descriptors.count
         else {
             throw DtlsError(
@@ -53,11 +53,10 @@ extension UDPSocket {
                 hint: "bind them all to the same address, each with SO_REUSEPORT"
             )
         }
-        guard takesOwnership else { return probes }
-        for probe in probes { probe.close() }
-        return try descriptors.map { descriptor throws(DtlsError) in
-            try adopt(descriptor: descriptor, takesOwnership: true)
+        if takesOwnership {
+            for socket in sockets { socket.takeOwnership() }
         }
+        return sockets
     }
 
     /// Whether the kernel spreads the peers over several sockets of one port.

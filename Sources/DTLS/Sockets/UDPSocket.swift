@@ -85,6 +85,8 @@ final class UDPSocket: Sendable {
     typealias BacklogHandler = @Sendable () -> Void
 
     struct State: ~Copyable {
+        /// Whether the descriptor is closed with the socket.
+        var ownsDescriptor: Bool
         /// What is to leave at the end of a wake-up. Empty while anything waits in the backlog.
         var arena = DatagramArena()
         /// Whether one call into the system sends many messages, and whether it takes a message apart (nil: not known
@@ -111,7 +113,6 @@ final class UDPSocket: Sendable {
     /// The one peer of an adopted socket that was connected with `connect(2)`.
     let connectedPeer: DtlsAddress?
 
-    let ownsDescriptor: Bool
     /// What the library has switched on, to be switched off when the descriptor is given back.
     let reports: [Report]
     let systemSend: SystemSend?
@@ -144,7 +145,6 @@ final class UDPSocket: Sendable {
         self.descriptor = descriptor
         self.readiness = readiness
         self.reports = reports
-        self.ownsDescriptor = ownsDescriptor
         self.family = family
         self.reach = reach
         self.localAddress = localAddress
@@ -152,7 +152,7 @@ final class UDPSocket: Sendable {
         self.systemSend = systemSend
         self.offload = offload
         let segments: Bool? = offload.segments && offload.sendsMany ? nil : false
-        state = Lock(State(sendsMany: offload.sendsMany, segments: segments))
+        state = Lock(State(ownsDescriptor: ownsDescriptor, sendsMany: offload.sendsMany, segments: segments))
     }
 
     deinit { close() }
@@ -191,7 +191,7 @@ final class UDPSocket: Sendable {
             state.arena = DatagramArena()
             state.counters.dropped += UInt64(state.backlog.removeAll())
             if readiness != descriptor { OwnedDescriptor.close(readiness) }
-            if ownsDescriptor { OwnedDescriptor.close(descriptor) } else { stopReports() }
+            if state.ownsDescriptor { OwnedDescriptor.close(descriptor) } else { stopReports() }
             defer {
                 state.backlogHandler = nil
                 state.errorHandler = nil
@@ -202,6 +202,9 @@ final class UDPSocket: Sendable {
 }
 
 extension UDPSocket {
+    /// Has the descriptor closed with the socket.
+    func takeOwnership() { state.withLock { $0.ownsDescriptor = true } }
+
     /// Another descriptor of the same socket, the caller's to close.
     func duplicate() throws(DtlsError) -> Int32 {
         // Under the lock, so that it is not somebody else's descriptor by now.
