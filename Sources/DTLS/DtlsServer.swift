@@ -202,9 +202,13 @@ public final class DtlsServer: Sendable {
     /// The address that the server is bound to, with the port that the system has picked.
     public var localAddress: DtlsAddress { endpoints[0].loop.socket.localAddress }
 
-    /// Why the server has ended by itself: its socket cannot be read any more (an interface or a descriptor that was
-    /// taken away from under it), which ends the sequence and every connection. `nil` while it serves, and when
-    /// ``close()``, ``drain(for:)`` or the last reference to it has ended it.
+    /// Why the server has ended by itself: its socket cannot be used any more, which ends the sequence and every
+    /// connection. `nil` while it serves, and when ``close()``, ``drain(for:)`` or the last reference to it has ended
+    /// it.
+    ///
+    /// That is so when reading fails with an error that lasts, when the system refuses to wait for the socket, and when
+    /// others have closed its descriptor. The last is noticed when something is sent: until then there is nothing that
+    /// would tell. An interface that goes away is no failure; nothing comes from there then.
     ///
     /// ```swift
     /// for await connection in server { … }

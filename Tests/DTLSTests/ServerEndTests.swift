@@ -132,6 +132,32 @@ final class ServerEndTests: XCTestCase {
         }
     }
 
+    /// A descriptor that others have closed wakes nobody any more, but what is sent by it tells.
+    func testADescriptorThatOthersHaveClosedEndsTheServer() async throws {
+        try await withDeadline {
+            // The only descriptor of its socket.
+            let descriptor = try withExtendedLifetime(RawSocket()) { duplicate($0.descriptor) }
+            let server = try DtlsServer(socket: descriptor, context: .preSharedKey())
+            let client = try await DtlsClient.onLoopback()
+            let near = try await client.connect(to: server.localAddress, context: .preSharedKey())
+            let far = try await server.accept()
+            try await near.expectArrival(at: far)
+            XCTAssertNil(server.failure)
+            closeDescriptor(descriptor)
+            _ = try? await far.send("into nothing")
+            for await _ in server { XCTFail("there is nobody") }
+            XCTAssertEqual(server.failure?.code, .socketFailed)
+            _ = await far.waitUntilClosed()
+            if case .failed(let error)? = far.closeReason {
+                XCTAssertEqual(error.code, .socketFailed)
+            } else {
+                XCTFail("it was not closed by choice: \(String(describing: far.closeReason))")
+            }
+            await client.close()
+            await server.close()
+        }
+    }
+
     func testAPeerWhoseSocketIsGoneDisturbsNobody() async throws {
         try await withDeadline {
             let server = try await DtlsServer.onLoopback()

@@ -231,6 +231,25 @@ final class UDPSocketTests: XCTestCase {
         XCTAssertEqual(fcntl(descriptor, F_GETFD), -1)
     }
 
+    /// Others have closed the descriptor, and its number is of something else.
+    func testADescriptorThatIsSomebodyElsesIsNotClosed() throws {
+        let stranger = open("/dev/null", O_RDONLY)
+        defer { _ = close(stranger) }
+        for reads in [false, true] {
+            let socket = try UDPSocket.bind(loopback())
+            XCTAssertEqual(dup2(stranger, socket.descriptor), socket.descriptor)
+            if reads {
+                XCTAssertEqual(socket.receiveNow(), .failed(ENOTSOCK))
+            } else {
+                XCTAssertEqual(socket.send([1], to: socket.localAddress), .failed(ENOTSOCK))
+            }
+            socket.close()
+            XCTAssertEqual(inode(of: socket.descriptor), inode(of: stranger))
+            XCTAssertNotNil(inode(of: stranger))
+            _ = close(socket.descriptor)
+        }
+    }
+
     func testSendersElsewhereMayGoOnWhileTheSocketIsClosed() throws {
         let receiver = try UDPSocket.bind(loopback())
         for _ in 0..<20 {

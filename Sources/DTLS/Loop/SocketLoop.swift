@@ -18,7 +18,7 @@ protocol SocketLoopHandler: AnyObject, Sendable {
     /// The network reported that an earlier datagram did not arrive. Called in a wake-up of the loop.
     func networkReported(_ error: NetworkError, now: Moment)
 
-    /// The socket cannot be read any more. Called in a wake-up of the loop.
+    /// The socket cannot be used any more. Called in a wake-up of the loop.
     func socketFailed(_ error: DtlsError, of loop: SocketLoop)
 }
 
@@ -201,8 +201,8 @@ final class SocketLoop: @unchecked Sendable {
         continueLater()
     }
 
-    private func fail(_ code: Int32) {
-        let message = "the socket cannot be read: \(SystemCall.description(of: code))"
+    private func fail(_ code: Int32, as what: String = "read") {
+        let message = "the socket cannot be \(what): \(SystemCall.description(of: code))"
         handler?.socketFailed(
             DtlsError(.socketFailed, phase: .established, message, systemError: code),
             of: self
@@ -235,6 +235,8 @@ final class SocketLoop: @unchecked Sendable {
     private func readNetworkErrors(now: Moment) {
         guard let handler, !isShutDown else { return }
         for error in socket.takeNetworkErrors() { handler.networkReported(error, now: now) }
+        // A descriptor that others have closed wakes nobody any more, so only a send has noticed.
+        if let code = socket.loss { fail(code, as: "used") }
     }
 
     // MARK: Writing

@@ -81,8 +81,8 @@ extension UDPSocket {
     /// How many reports wait to be taken. The oldest give way to what comes beyond.
     static let maximumNetworkErrors = 64
 
-    /// Sets what is called, outside the lock and on the sender's thread, when a send has found reports. Closing lets go
-    /// of it.
+    /// Sets what is called, outside the lock and on the sender's thread, when a send has found reports, or that others
+    /// have closed the descriptor (``loss``). Closing lets go of it.
     func setErrorHandler(_ handler: @escaping BacklogHandler) {
         let former = state.withLock { state -> BacklogHandler? in
             guard !isClosed else { return nil }

@@ -24,7 +24,10 @@ extension UDPSocket {
         case .wouldBlock: return .wouldBlock
         case .value: return .datagrams
         case .failed(let error):
-            if Self.isFatal(error) { return .failed(error) }
+            if Self.isFatal(error) {
+                state.withLock { noteLoss(error, &$0) }
+                return .failed(error)
+            }
             state.withLock { note(error, &$0) }
             return .retry
         }

@@ -104,15 +104,16 @@ extension UDPSocket {
     }
 
     /// Calls `body` with the lock held, and then, without it, who is to know what it has brought about: reports of the
-    /// network, which nothing else may wake their reader for, and a backlog that has stopped being empty.
+    /// network and the loss of the descriptor, which nothing else may wake their reader for, and a backlog that has
+    /// stopped being empty.
     func tellingNews<Result: Sendable>(_ body: (inout State) -> Result) -> Result {
         let (result, errorHandler, backlogHandler) = state.withLock { state in
-            let known = state.networkErrors.count
+            let known = state.news
             let wasEmpty = state.backlog.isEmpty
             let result = body(&state)
             return (
                 result,
-                state.networkErrors.count > known ? state.errorHandler : nil,
+                state.news > known ? state.errorHandler : nil,
                 wasEmpty && !state.backlog.isEmpty ? state.backlogHandler : nil
             )
         }
@@ -143,12 +144,12 @@ extension UDPSocket {
     private func flushOldest() -> (FlushStep, BacklogHandler?) {
         state.withLock { state in
             guard let oldest = state.backlog.first, !isClosed else { return (.nothingWaits, nil) }
-            let known = state.networkErrors.count
+            let known = state.news
             let outcome = oldest.bytes.withUnsafeBytes {
                 transmit($0, to: oldest.address, from: oldest.local, &state)
             }
             switch outcome {
-            case .wouldBlock: return (.noRoom, state.networkErrors.count > known ? state.errorHandler : nil)
+            case .wouldBlock: return (.noRoom, state.news > known ? state.errorHandler : nil)
             case .failed(let error):
                 let result = failed(error, oldest.bytes.count, to: oldest.address, &state)
                 // Who sent it is not waiting any more, and learns the size by the way of the network's reports.
@@ -159,7 +160,7 @@ extension UDPSocket {
             case .value: break
             }
             state.backlog.removeFirst()
-            let news = state.networkErrors.count > known ? state.errorHandler : nil
+            let news = state.news > known ? state.errorHandler : nil
             return (state.backlog.isEmpty ? .nothingWaits : .sent, news)
         }
     }
@@ -178,9 +179,16 @@ extension UDPSocket {
             let report = state.networkErrors.last { $0.isLocal && $0.code == EMSGSIZE && $0.concerns(address) }
             return .tooLarge(maximum: report?.largestDatagram)
         default:
+            noteLoss(error, &state)
             state.counters.failed += 1
             return .failed(error)
         }
+    }
+
+    /// Takes note of an error that says that others have closed the descriptor.
+    func noteLoss(_ error: Int32, _ state: inout State) {
+        // What stands in for the kernel knows nothing of it.
+        if error == EBADF || error == ENOTSOCK, systemSend == nil { state.loss = error }
     }
 
     /// Hands one datagram to the kernel. Called with `state`'s lock held, and not on a closed socket.

@@ -87,6 +87,8 @@ final class UDPSocket: Sendable {
     struct State: ~Copyable {
         /// Whether the descriptor is closed with the socket.
         var ownsDescriptor: Bool
+        /// The error by which a call has told that others have closed the descriptor (`EBADF`, `ENOTSOCK`), if one has.
+        var loss: Int32?
         /// What is to leave at the end of a wake-up. Empty while anything waits in the backlog.
         var arena = DatagramArena()
         /// Whether one call into the system sends many messages, and whether it takes a message apart (nil: not known
@@ -101,6 +103,9 @@ final class UDPSocket: Sendable {
         /// What the network reported and nobody has taken yet; see ``takeNetworkErrors()``.
         var networkErrors: [NetworkError] = []
         var errorHandler: BacklogHandler?
+
+        /// How much there is of what ``errorHandler`` is told.
+        var news: Int { networkErrors.count + (loss == nil ? 0 : 1) }
     }
 
     /// For Dispatch sources that wait for room. Not the socket's any more once it is closed.
@@ -191,7 +196,10 @@ final class UDPSocket: Sendable {
             state.arena = DatagramArena()
             state.counters.dropped += UInt64(state.backlog.removeAll())
             if readiness != descriptor { OwnedDescriptor.close(readiness) }
-            if state.ownsDescriptor { OwnedDescriptor.close(descriptor) } else { stopReports() }
+            // One that others have closed may be of something else by now.
+            if state.loss == nil {
+                if state.ownsDescriptor { OwnedDescriptor.close(descriptor) } else { stopReports() }
+            }
             defer {
                 state.backlogHandler = nil
                 state.errorHandler = nil
@@ -204,6 +212,9 @@ final class UDPSocket: Sendable {
 extension UDPSocket {
     /// Has the descriptor closed with the socket.
     func takeOwnership() { state.withLock { $0.ownsDescriptor = true } }
+
+    /// The error by which a call has told that others have closed the descriptor, if one has.
+    var loss: Int32? { state.withLock { $0.loss } }
 
     /// Another descriptor of the same socket, the caller's to close.
     func duplicate() throws(DtlsError) -> Int32 {
