@@ -18,7 +18,8 @@ struct AddressRace {
         case due(Int)
     }
 
-    /// Returns what the first success returned, or throws what the first address threw.
+    /// Returns what the first success returned, or throws what the first address threw; when the task was cancelled,
+    /// that.
     func run(
         _ connect: @escaping @Sendable (DtlsAddress) async throws(DtlsError) -> DtlsConnection
     ) async throws(DtlsError) -> DtlsConnection {
@@ -71,6 +72,11 @@ struct AddressRace {
             }
             // What still waits has nothing to wait for.
             group.cancelAll()
+            // Whatever has failed before, it is not why nothing came of the others.
+            if Task.isCancelled {
+                let message = "the task was cancelled while it waited for the handshake"
+                return .failure(DtlsError(.cancelled, phase: .handshake, message))
+            }
             return .failure(failures[0] ?? ClientEndpoint.closed)
         }
         return try result.get()

@@ -131,6 +131,26 @@ final class ClientNameTests: XCTestCase {
         }
     }
 
+    /// What failed before is not why the others were given up.
+    func testACancelledRaceSaysSoWhateverHasFailedBefore() async throws {
+        try await withDeadline {
+            let addresses = try (1...2).map { try DtlsAddress(ipAddress: "127.0.0.1", port: $0) }
+            let isWaiting = Gate()
+            let race = Task {
+                try await AddressRace(addresses, delay: .seconds(3_600)).run { address throws(DtlsError) in
+                    guard address == addresses[1] else { throw DtlsError(.peerUnreachable, "at port 1") }
+                    isWaiting.open()
+                    try? await Task.sleep(for: .seconds(3_600))
+                    throw DtlsError(.cancelled, "given up")
+                }
+            }
+            await isWaiting.wait()
+            race.cancel()
+            let error = await failure { try await race.value }
+            XCTAssertEqual(error?.code, .cancelled)
+        }
+    }
+
     func testCancellingEndsTheRace() async throws {
         try await withDeadline {
             let (silent, alsoSilent) = (try RawSocket(), try RawSocket())
