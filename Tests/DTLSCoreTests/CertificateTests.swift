@@ -139,6 +139,16 @@ final class CertificateTests: XCTestCase {
         XCTAssertEqual(certificate.description, "CN=gerät")
     }
 
+    func testADateThatCannotBeRead() throws {
+        var der = try leaf().der
+        // The second UTCTime, behind its tag and its length of 13, is notAfter.
+        let starts = der.indices.dropLast().filter { der[$0] == 0x17 && der[$0 + 1] == 13 }
+        der[try XCTUnwrap(starts.dropFirst().first) + 2] = UInt8(ascii: "x")
+        let certificate = try DtlsCertificate(der: der)
+        XCTAssertEqual(certificate.notAfter, 0)
+        XCTAssertGreaterThan(certificate.notBefore, 0)
+    }
+
     /// Compared with the `openssl` program, which computes it independently.
     func testAgainstTheOpenSSLProgram() throws {
         let program = "/usr/bin/openssl"

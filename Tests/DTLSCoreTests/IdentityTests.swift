@@ -177,6 +177,27 @@ final class IdentityTests: XCTestCase {
         XCTAssertEqual(certificate.dnsNames, ["@section"], "no file and no section is read")
     }
 
+    /// What lies beyond the year 9999 would give a certificate whose dates nobody can read.
+    func testValiditiesOutOfTheirRangeAreRefused() throws {
+        let remaining = Duration.seconds(253_402_300_799 - Int64(Date().timeIntervalSince1970))
+        for validity in [
+            Duration.zero, .milliseconds(999), .seconds(-1), .seconds(Int64.min), remaining + .seconds(1),
+            .seconds(Int64.max),
+        ] {
+            let error = assertThrows(.invalidConfiguration, "\(validity)") {
+                try DtlsIdentity.selfSigned(commonName: "x", validity: validity)
+            }
+            XCTAssertEqual(error?.hint?.contains("9999"), true)
+        }
+        // A minute for a machine that is busy.
+        for validity in [Duration.seconds(1), remaining - .seconds(60)] {
+            let now = Int64(Date().timeIntervalSince1970)
+            let identity = try DtlsIdentity.selfSigned(commonName: "x", validity: validity)
+            let certificate = try XCTUnwrap(identity.certificateChain.first)
+            XCTAssertLessThan(abs(certificate.notAfter - now - validity.components.seconds), 60, "\(validity)")
+        }
+    }
+
     func testAPrivateKeyNeverShows() throws {
         let key = try TestIdentity.server.privateKey
         let pem = try key.pem().withUnsafeBytes { text(Array($0)) }

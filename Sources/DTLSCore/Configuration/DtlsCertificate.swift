@@ -130,10 +130,11 @@ public struct DtlsCertificate: Sendable, Hashable, CustomStringConvertible {
     /// The URIs of the subjectAltName extension.
     public var uris: [String] { storage.uris }
 
-    /// From when it is valid, in seconds since 1970, UTC.
+    /// From when it is valid, in seconds since 1970, UTC; 0 for a date that cannot be read.
     public var notBefore: Int64 { storage.notBefore }
 
-    /// Until when it is valid, in seconds since 1970, UTC.
+    /// Until when it is valid, in seconds since 1970, UTC; 0 for a date that cannot be read. (OpenSSL takes a
+    /// certificate with such a date for an invalid one.)
     public var notAfter: Int64 { storage.notAfter }
 
     /// The SHA-256 hash of the DER bytes, as in ``DtlsPin/certificate(_:)``.

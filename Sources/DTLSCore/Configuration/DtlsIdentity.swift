@@ -72,18 +72,21 @@ public struct DtlsIdentity: Sendable {
     /// - Parameters:
     ///   - commonName: The subject's common name: 1 to 64 characters.
     ///   - names: DNS names and IP address literals for the subjectAltName extension.
-    ///   - validity: For how many whole seconds from now it is valid, up to the end of the year 9999. It starts an hour
-    ///     ago, for peers whose clock is late. Default: 30 days.
+    ///   - validity: How long from now it is valid: one second or more, up to the end of the year 9999, which is the
+    ///     last that a certificate can say; a fraction of a second is cut off. It starts an hour ago, for peers whose
+    ///     clock is late. Default: 30 days.
     ///   - key: The kind of key. Default: P-256.
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a name that cannot stand in a certificate or
-    ///   an RSA modulus out of its range, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL fails.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidConfiguration`` for a name that cannot stand in a certificate, a
+    ///   validity or an RSA modulus out of its range, ``DtlsError/Code-swift.struct/internalFailure`` when OpenSSL
+    ///   fails.
     public static func selfSigned(
         commonName: String,
         names: [String] = [],
         validity: Duration = .seconds(30 * 86_400),
         key: DtlsKeyKind = .p256
     ) throws(DtlsError) -> DtlsIdentity {
-        try CertificateMint(
+        guard validity >= .seconds(1) else { throw CertificateMint.invalidValidity(validity) }
+        return try CertificateMint(
             commonName: commonName,
             names: names,
             validFor: validity,

@@ -54,16 +54,31 @@ package struct CertificateMint: Sendable {
         return Swift.min(Swift.max(duration.components.seconds, -limit), limit)
     }
 
+    /// The last second that a certificate can say, of the year 9999 (RFC 5280 §4.1.2.5): OpenSSL writes later ones in a
+    /// way that nobody, itself included, can read.
+    private static let latest: Int64 = 253_402_300_799
+
+    static func invalidValidity(_ validity: Duration) -> DtlsError {
+        DtlsError(
+            .invalidConfiguration,
+            phase: .configuration,
+            "a certificate cannot be valid for \(validity)",
+            hint: "one second or more, up to the end of the year 9999"
+        )
+    }
+
     private func identity(signedBy issuer: DtlsIdentity?) throws(DtlsError) -> DtlsIdentity {
         OpenSSLErrorQueue.clear()
+        let now = Int64(time(nil))
+        let end = now + Self.bounded(validFor)
+        guard end <= Self.latest else { throw Self.invalidValidity(validFor) }
         let privateKey = try makeKey()
         let certificate = OwnedX509(takingOwnershipOf: try OpenSSLErrorQueue.checked(X509_new(), "X509_new"))
         let x509 = certificate.pointer
         try OpenSSLErrorQueue.check(X509_set_version(x509, 2), "X509_set_version")
         try setSerialNumber(of: x509)
-        let now = Int64(time(nil))
         try OpenSSLErrorQueue.check(
-            COpenSSL_X509_set_validity(x509, now - Self.bounded(startsAgo), now + Self.bounded(validFor)),
+            COpenSSL_X509_set_validity(x509, now - Self.bounded(startsAgo), end),
             "ASN1_TIME_set"
         )
         let name = Array(commonName.utf8)
