@@ -118,7 +118,7 @@ public final class DtlsClient: Sendable {
     ///
     /// - Parameters:
     ///   - host: The server's DNS name, of up to 255 bytes, or IP address.
-    ///   - port: The server's port.
+    ///   - port: The server's port: 1...65,535.
     ///   - context: Credentials and demands. One client may use several side by side, for different peers.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: `host`.
     ///   - timeout: How long the handshake with one address may take, the look-up not counted: above zero, up to one
@@ -138,8 +138,8 @@ public final class DtlsClient: Sendable {
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/handshakeFailed``;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/noApplicationProtocol``;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/missingServerName`` for an empty `serverName` where names are
-    ///   verified; ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a server name that is none, a
-    ///   timeout or silence out of its range, and a Connection ID that is in use or of a wrong length;
+    ///   verified; ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a server name that is none, port
+    ///   0, a timeout or silence out of its range, and a Connection ID that is in use or of a wrong length;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/peerAlreadyConnected``;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/connectionClosed`` when the client is closed meanwhile, or the error
     ///   with which its socket has failed; ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure``;
@@ -154,6 +154,7 @@ public final class DtlsClient: Sendable {
         session: DtlsSession? = nil,
         reconnection: DtlsReconnection = .never
     ) async throws(DtlsError) -> DtlsConnection {
+        try Self.requireReachable(port: port)
         let addresses = try await NameResolution.resolve(host: host, port: port, reach: endpoint.loop.socket.reach)
         return try await AddressRace(addresses).run { address throws(DtlsError) in
             try await self.connect(
@@ -171,7 +172,8 @@ public final class DtlsClient: Sendable {
     /// by name.
     ///
     /// - Parameters:
-    ///   - address: The server's address, which must be of a family that the socket reaches.
+    ///   - address: The server's address, which must be of a family that the socket reaches, with a port of
+    ///     1...65,535.
     ///   - context: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
     ///   - serverName: The name or IP address that the server's certificate must carry. Default: the address.
     ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``: above zero, up to one
@@ -190,6 +192,7 @@ public final class DtlsClient: Sendable {
         session: DtlsSession? = nil,
         reconnection: DtlsReconnection = .never
     ) async throws(DtlsError) -> DtlsConnection {
+        try Self.requireReachable(port: address.port)
         guard endpoint.loop.socket.reach.includes(address) else {
             let message = "\(address) cannot be reached from a socket bound to \(localAddress)"
             throw DtlsError(.nameResolutionFailed, phase: .resolution, message, hint: "bind the client to ::")
@@ -214,6 +217,17 @@ public final class DtlsClient: Sendable {
             throw Association.closedError(association.closeReason)
         }
         return connection
+    }
+
+    /// Throws for port 0, at which nobody can be: the system would refuse every datagram until the time is over.
+    private static func requireReachable(port: UInt16) throws(DtlsError) {
+        guard port == 0 else { return }
+        throw DtlsError(
+            .invalidConfiguration,
+            phase: .handshake,
+            "port 0 cannot be connected to",
+            hint: "use the server's port, 1...65535; localAddress says which one the system has picked"
+        )
     }
 
     /// Closes every connection with close_notify, ends the connects under way with

@@ -178,6 +178,26 @@ final class ClientTests: XCTestCase {
         await client.close()
     }
 
+    /// It would take the whole time of the handshake.
+    func testPort0IsRefusedAtOnce() async throws {
+        let client = try await DtlsClient.onLoopback()
+        // A day would outlast the test.
+        let (context, day) = (try DtlsClientContext.preSharedKey(), Duration.seconds(86_400))
+        try await withDeadline {
+            for host in ["127.0.0.1", "nosuchhost.invalid"] {
+                let error = await failure {
+                    try await client.connect(to: host, port: 0, context: context, timeout: day)
+                }
+                XCTAssertEqual(error?.code, .invalidConfiguration, host)
+            }
+            let address = try DtlsAddress(ipAddress: "127.0.0.1", port: 0)
+            let error = await failure { try await client.connect(to: address, context: context, timeout: day) }
+            XCTAssertEqual(error?.code, .invalidConfiguration)
+            XCTAssertNotNil(error?.hint)
+            await client.close()
+        }
+    }
+
     // MARK: Lifetime
 
     func testConnectingAgainAfterACloseByEitherSide() async throws {
