@@ -183,6 +183,30 @@ final class CipherSuiteTests: XCTestCase {
         }
     }
 
+    /// The error says what typed suites need that the context has not.
+    func testTypedSuitesThatFitNoCredentials() throws {
+        var configuration = DtlsConfiguration()
+        func complaints(keys: Bool) -> [String] {
+            [
+                assertThrows(.invalidConfiguration) {
+                    try DtlsEngineContext(client: configuration, usesPreSharedKeys: keys)
+                },
+                assertThrows(.invalidConfiguration) {
+                    try DtlsEngineContext(server: configuration, usesPreSharedKeys: keys)
+                },
+            ].map { $0?.message ?? "" }
+        }
+        configuration.cipherSuites = .suites([.ecdheECDSAWithAES128GCM])
+        for message in complaints(keys: true) { XCTAssertTrue(message.hasSuffix("they need a certificate"), message) }
+        configuration.identity = try TestIdentity.server
+        configuration.cipherSuites = .suites([.pskWithAES128GCM])
+        for message in complaints(keys: false) {
+            XCTAssertTrue(message.hasSuffix("they need a pre-shared key"), message)
+        }
+        configuration.cipherSuites = .suites([])
+        for message in complaints(keys: true) { XCTAssertTrue(message.hasSuffix("is empty"), message) }
+    }
+
     /// A key that the level finds too small is refused when the context is made, not when the first client comes.
     func testAKeyTooSmallForTheLevelIsRefused() throws {
         var configuration = DtlsConfiguration()

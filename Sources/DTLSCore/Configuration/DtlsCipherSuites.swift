@@ -60,6 +60,30 @@ public struct DtlsCipherSuites: Sendable, Hashable {
         return suites.map(\.openSSLName).joined(separator: ":")
     }
 
+    /// Why nothing is left of typed suites for the credentials that a context has; `nil` when some are, or when it is
+    /// for OpenSSL to say.
+    func problem(certificates: Bool, preSharedKeys: Bool) -> DtlsError? {
+        guard case .suites(let suites) = choice,
+            !suites.contains(where: { $0.usesPreSharedKey ? preSharedKeys : certificates })
+        else { return nil }
+        let message: String
+        let hint: String
+        switch suites.first?.usesPreSharedKey {
+        case nil:
+            message = "the list of cipher suites is empty"
+            hint = "automatic stands for the defaults"
+        case true?:
+            message = "none of the cipher suites fits the credentials: they need a pre-shared key"
+            hint = "give the context one, or list suites for certificates"
+        case false?:
+            message = "none of the cipher suites fits the credentials: they need a certificate"
+            hint =
+                "set a server's identity, or, for a client that has a pre-shared key, trust; "
+                + "or list suites for pre-shared keys"
+        }
+        return DtlsError(.invalidConfiguration, phase: .configuration, message, hint: hint)
+    }
+
     /// Whether suites with the eight-byte tag of CCM8 were asked for by name.
     var namesCCM8: Bool {
         switch choice {

@@ -205,8 +205,10 @@ enum SSLContextAssembly {
         preSharedKeys: Bool,
         on context: OpaquePointer
     ) throws(DtlsError) {
-        if configuration.cipherSuites.namesCCM8 { SSL_CTX_set_security_callback(context, acceptCCM8) }
-        let list = configuration.cipherSuites.list(certificates: certificates, preSharedKeys: preSharedKeys)
+        let suites = configuration.cipherSuites
+        if let problem = suites.problem(certificates: certificates, preSharedKeys: preSharedKeys) { throw problem }
+        if suites.namesCCM8 { SSL_CTX_set_security_callback(context, acceptCCM8) }
+        let list = suites.list(certificates: certificates, preSharedKeys: preSharedKeys)
         // OpenSSL would take everything up to a zero byte.
         guard !list.utf8.contains(0), SSL_CTX_set_cipher_list(context, list) == 1 else {
             throw OpenSSLErrorQueue.error(
