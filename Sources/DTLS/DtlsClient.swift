@@ -120,7 +120,9 @@ public final class DtlsClient: Sendable {
     ///   - host: The server's DNS name, of up to 255 bytes, or IP address.
     ///   - port: The server's port: 1...65,535.
     ///   - context: Credentials and demands. One client may use several side by side, for different peers.
-    ///   - serverName: The name or IP address that the server's certificate must carry. Default: `host`.
+    ///   - serverName: The name or IP address that the server's certificate must carry. A name has labels of up to 63
+    ///     ASCII letters, digits, hyphens and underscores, with single dots between them: an international one stands
+    ///     in punycode (`xn--…`), and neither a port nor a scheme belongs to it. Default: `host`.
     ///   - timeout: How long the handshake with one address may take, the look-up not counted: above zero, up to one
     ///     day. Default: the configuration's ``/DTLSCore/DtlsConfiguration/handshakeTimeout``.
     ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When
@@ -175,7 +177,8 @@ public final class DtlsClient: Sendable {
     ///   - address: The server's address, which must be of a family that the socket reaches, with a port of
     ///     1...65,535.
     ///   - context: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.
-    ///   - serverName: The name or IP address that the server's certificate must carry. Default: the address.
+    ///   - serverName: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``. Default: the
+    ///     address.
     ///   - timeout: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``: above zero, up to one
     ///     day.
     ///   - session: As in ``connect(to:port:context:serverName:timeout:session:reconnection:)``.

@@ -193,8 +193,26 @@ final class CertificateVerificationTests: XCTestCase {
 
     func testNamesThatAreNoneAreRefused() throws {
         let context = try DtlsEngineContext(client: PairOptions.certificates().client)
-        for name in [String(repeating: "a", count: 256), "a\0b", "localhost\0"] {
-            assertThrows(.invalidConfiguration, name) { try DtlsEngine(client: context, serverName: name) }
+        for name in [
+            String(repeating: "a", count: 256), "a\0b", "localhost\0", "a.example:5684", "[::1]", "[::1]:5684", "::1 ",
+            "https://a.example", "a.example/", "a.example ", " a.example", "a..b", ".a", "a..", "*.example",
+            "ü.example", String(repeating: "a", count: 64) + ".example", "127.0.0.1:5684",
+        ] {
+            let error = assertThrows(.invalidConfiguration, name) {
+                try DtlsEngine(client: context, serverName: name)
+            }
+            XCTAssertEqual(error?.hint?.contains("punycode"), true, name)
+        }
+    }
+
+    func testNamesThatMayBe() throws {
+        let context = try DtlsEngineContext(client: PairOptions.certificates().client)
+        let label = String(repeating: "a", count: 63)
+        for name in [
+            "a", "a.example.", "A-1.b_2", "_dtls.example", "xn--bcher-kva.example", "\(label).\(label).example",
+            [label, label, label, label].joined(separator: "."), "fe80::1%eth0", "192.0.2.1",
+        ] {
+            XCTAssertNoThrow(try DtlsEngine(client: context, serverName: name), name)
         }
     }
 

@@ -198,6 +198,16 @@ final class ClientTests: XCTestCase {
         }
     }
 
+    func testAServerNameWithAPortIsRefused() async throws {
+        let client = try await DtlsClient.onLoopback()
+        let context = try DtlsClientContext.trusting(Credentials.localhost())
+        let error = await failure {
+            try await client.connect(to: client.localAddress, context: context, serverName: "localhost:5684")
+        }
+        XCTAssertEqual(error?.code, .invalidConfiguration)
+        await client.close()
+    }
+
     // MARK: Lifetime
 
     func testConnectingAgainAfterACloseByEitherSide() async throws {

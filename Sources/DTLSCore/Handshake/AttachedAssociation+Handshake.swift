@@ -288,8 +288,14 @@ extension AttachedAssociation {
         let host = name.split(separator: "%", maxSplits: 1).first.map(String.init) ?? name
         let isAddress = isIPAddress(host)
         OpenSSLErrorQueue.clear()
-        guard isAddress || Self.isPlausible(withoutTrailingDot(name)) else {
-            throw DtlsError(.invalidConfiguration, phase: .handshake, "\(name.sanitized()) is no server name")
+        guard isAddress || Self.isHostName(withoutTrailingDot(name)) else {
+            throw DtlsError(
+                .invalidConfiguration,
+                phase: .handshake,
+                "\(name.sanitized()) is no server name",
+                hint: "give a DNS name, in punycode (xn--…) where it is international, or an IP address: without port, "
+                    + "scheme, brackets and spaces"
+            )
         }
         let parameters = SSL_get0_param(records.pointer)
         if checksName {
@@ -306,10 +312,25 @@ extension AttachedAssociation {
         }
     }
 
-    /// OpenSSL would cut a name at a zero byte, take an empty one for "any name", and one that starts with a dot for
-    /// all subdomains.
-    private static func isPlausible(_ name: String) -> Bool {
-        (1...255).contains(name.utf8.count) && !name.utf8.contains(0) && !name.hasPrefix(".")
+    /// Whether a name consists of labels of letters, digits, hyphens and underscores, with single dots between them.
+    ///
+    /// No certificate would match another one, be it with a port, a scheme or a letter beyond ASCII. And OpenSSL would
+    /// cut a name at a zero byte, take an empty one for "any name", and one that starts with a dot for all subdomains.
+    private static func isHostName(_ name: String) -> Bool {
+        guard name.utf8.count <= 255 else { return false }
+        let labels = name.utf8.split(separator: UInt8(ascii: "."), omittingEmptySubsequences: false)
+        return labels.allSatisfy { label in
+            (1...63).contains(label.count)
+                && label.allSatisfy { byte in
+                    switch byte {
+                    case UInt8(ascii: "a")...UInt8(ascii: "z"), UInt8(ascii: "A")...UInt8(ascii: "Z"),
+                        UInt8(ascii: "0")...UInt8(ascii: "9"), UInt8(ascii: "-"), UInt8(ascii: "_"):
+                        true
+                    default:
+                        false
+                    }
+                }
+        }
     }
 
     /// RFC 6066 §3 wants names without the dot of the root.
