@@ -15,10 +15,10 @@ public struct DtlsQueueLimits: Sendable, Hashable {
         self.bytes = bytes
     }
 
-    func validate() throws(DtlsError) {
-        guard datagrams >= 1, bytes >= 1 else {
-            let message = "a queue of \(datagrams) datagrams and \(bytes) bytes could hold nothing"
-            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+    /// - Parameter name: What the caller calls them.
+    func validate(as name: String = "DtlsQueueLimits") throws(DtlsError) {
+        for (property, count) in [("datagrams", datagrams), ("bytes", bytes)] where count < 1 {
+            throw DtlsError.outOfRange("\(name).\(property)", count, use: "1 or more")
         }
     }
 }

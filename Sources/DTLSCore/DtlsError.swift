@@ -217,6 +217,17 @@ extension DtlsError.Code {
     }
 }
 
+extension DtlsError {
+    /// The value of a property is out of its range.
+    package static func outOfRange(
+        _ property: String,
+        _ value: some CustomStringConvertible,
+        use range: String
+    ) -> DtlsError {
+        DtlsError(.invalidConfiguration, phase: .configuration, "\(property) is \(value)", hint: "use \(range)")
+    }
+}
+
 /// What is wrong with a certificate (`X509_verify_cert_error_string(3)`).
 public struct DtlsCertificateVerdict: Sendable, Hashable, CustomStringConvertible {
     /// OpenSSL's number, one of `X509_V_ERR_…`.

@@ -255,17 +255,41 @@ final class ServerLimitsTests: XCTestCase {
     }
 
     func testLimitsOutOfRangeAreRefused() async throws {
-        let changes: [(inout DtlsServerLimits) -> Void] = [
-            { $0.connections = 0 }, { $0.handshakes = 0 }, { $0.handshakesPerPrefix = 0 },
-            { $0.waitingConnections = 0 }, { $0.idleTimeout = .zero }, { $0.staleAfter = .seconds(-1) },
-            { $0.handshakeRatePerPrefix = DtlsRate(perSecond: 0, burst: 1) },
-            { $0.cookieRatePerPrefix = DtlsRate(perSecond: .nan, burst: 1) },
-            { $0.queue = DtlsQueueLimits(datagrams: 0) }, { $0.fragmentedHellos.messages = 0 },
-            { $0.fragmentedHellos.messageLength = 100_000 },
+        let changes: [(String, String, (inout DtlsServerLimits) -> Void)] = [
+            ("connections is 0", "1 or more", { $0.connections = 0 }),
+            ("handshakes is -1", "1 or more", { $0.handshakes = -1 }),
+            ("handshakesPerPrefix is 0", "1 or more", { $0.handshakesPerPrefix = 0 }),
+            ("waitingConnections is 0", "1 or more", { $0.waitingConnections = 0 }),
+            ("idleTimeout is 0.0 seconds", "above zero, up to 100 years", { $0.idleTimeout = .zero }),
+            ("idleTimeout is 10000000000.0 seconds", "up to 100 years", { $0.idleTimeout = .seconds(10_000_000_000) }),
+            ("staleAfter is -1.0 seconds", "0 seconds to 100 years", { $0.staleAfter = .seconds(-1) }),
+            ("movedPeerTrials is 65", "0...64", { $0.movedPeerTrials = 65 }),
+            (
+                "handshakeRatePerPrefix.perSecond is 0.0", "above 0",
+                { $0.handshakeRatePerPrefix = DtlsRate(perSecond: 0, burst: 1) }
+            ),
+            (
+                "cookieRatePerPrefix.perSecond is nan", "finite",
+                { $0.cookieRatePerPrefix = DtlsRate(perSecond: .nan, burst: 1) }
+            ),
+            (
+                "cookieRatePerPrefix.burst is 0.5", "1 or more",
+                { $0.cookieRatePerPrefix = DtlsRate(perSecond: 1, burst: 0.5) }
+            ),
+            ("queue.datagrams is 0", "1 or more", { $0.queue = DtlsQueueLimits(datagrams: 0) }),
+            ("queue.bytes is 0", "1 or more", { $0.queue = DtlsQueueLimits(bytes: 0) }),
+            ("fragmentedHellos.messages is 0", "1...65536", { $0.fragmentedHellos.messages = 0 }),
+            (
+                "fragmentedHellos.messageLength is 100000", "512...16384",
+                { $0.fragmentedHellos.messageLength = 100_000 }
+            ),
+            ("fragmentedHellos.lifetime is 0.0 seconds", "one hour", { $0.fragmentedHellos.lifetime = .zero }),
         ]
-        for (index, change) in changes.enumerated() {
+        for (message, range, change) in changes {
             let error = await failure { try await DtlsServer.onLoopback(limits: .make(change)) }
-            XCTAssertEqual(error?.code, .invalidConfiguration, "change \(index)")
+            XCTAssertEqual(error?.code, .invalidConfiguration, message)
+            XCTAssertEqual(error?.message, "DtlsServerLimits.\(message)")
+            XCTAssertEqual(error?.hint?.contains(range), true, "\(String(describing: error))")
         }
     }
 

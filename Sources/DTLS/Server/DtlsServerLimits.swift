@@ -84,25 +84,27 @@ public struct DtlsServerLimits: Sendable, Hashable {
     static let longest = Duration.seconds(3_155_760_000)
 
     func validate() throws(DtlsError) {
-        let problem: String? =
-            if connections < 1 || handshakes < 1 || handshakesPerPrefix < 1 || waitingConnections < 1 {
-                "a number of connections or handshakes is below 1"
-            } else if staleAfter < .zero || (idleTimeout ?? .seconds(1)) <= .zero
-                || max(staleAfter, idleTimeout ?? .zero) > Self.longest
-            {
-                "staleAfter is below zero, idleTimeout not above it, or one of them above 100 years"
-            } else if !(0...64).contains(movedPeerTrials) {
-                "movedPeerTrials is outside of 0 to 64"
-            } else {
-                nil
-            }
-        if let problem {
-            throw DtlsError(.invalidConfiguration, phase: .configuration, "DtlsServerLimits: \(problem)")
+        func name(_ property: String) -> String { "DtlsServerLimits.\(property)" }
+        for (property, count) in [
+            ("connections", connections), ("handshakes", handshakes), ("handshakesPerPrefix", handshakesPerPrefix),
+            ("waitingConnections", waitingConnections),
+        ] where count < 1 {
+            throw DtlsError.outOfRange(name(property), count, use: "1 or more")
         }
-        try handshakeRatePerPrefix?.validate()
-        try cookieRatePerPrefix?.validate()
-        try queue.validate()
-        try fragmentedHellos.validate()
+        guard staleAfter >= .zero, staleAfter <= Self.longest else {
+            throw DtlsError.outOfRange(name("staleAfter"), staleAfter, use: "0 seconds to 100 years")
+        }
+        if let idleTimeout, idleTimeout <= .zero || idleTimeout > Self.longest {
+            let range = "what is above zero, up to 100 years, or nil for no limit"
+            throw DtlsError.outOfRange(name("idleTimeout"), idleTimeout, use: range)
+        }
+        guard (0...64).contains(movedPeerTrials) else {
+            throw DtlsError.outOfRange(name("movedPeerTrials"), movedPeerTrials, use: "0...64")
+        }
+        try handshakeRatePerPrefix?.validate(as: name("handshakeRatePerPrefix"))
+        try cookieRatePerPrefix?.validate(as: name("cookieRatePerPrefix"))
+        try queue.validate(as: name("queue"))
+        try fragmentedHellos.validate(as: name("fragmentedHellos"))
     }
 }
 
@@ -120,10 +122,13 @@ public struct DtlsRate: Sendable, Hashable {
         self.burst = burst
     }
 
-    func validate() throws(DtlsError) {
-        guard perSecond > 0, burst >= 1, perSecond.isFinite, burst.isFinite else {
-            let message = "a rate of \(perSecond) a second with bursts of \(burst) is none"
-            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+    /// - Parameter name: What the caller calls it.
+    func validate(as name: String) throws(DtlsError) {
+        guard perSecond > 0, perSecond.isFinite else {
+            throw DtlsError.outOfRange("\(name).perSecond", perSecond, use: "a finite number above 0")
+        }
+        guard burst >= 1, burst.isFinite else {
+            throw DtlsError.outOfRange("\(name).burst", burst, use: "a finite number, 1 or more")
         }
     }
 }

@@ -36,13 +36,16 @@ public struct DtlsHelloGate: ~Copyable, Sendable {
         /// Makes limits with the default values: about two megabytes at the most.
         public init() {}
 
-        package func validate() throws(DtlsError) {
-            guard (1...65_536).contains(messages), (512...16_384).contains(messageLength), lifetime > .zero,
-                lifetime <= .seconds(3_600)
-            else {
-                let message =
-                    "\(messages) hellos in fragments of \(messageLength) bytes for \(lifetime) are out of range"
-                throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+        /// - Parameter name: What the caller calls them.
+        package func validate(as name: String = "DtlsHelloGate.Limits") throws(DtlsError) {
+            guard (1...65_536).contains(messages) else {
+                throw DtlsError.outOfRange("\(name).messages", messages, use: "1...65536")
+            }
+            guard (512...16_384).contains(messageLength) else {
+                throw DtlsError.outOfRange("\(name).messageLength", messageLength, use: "512...16384 bytes")
+            }
+            guard lifetime > .zero, lifetime <= .seconds(3_600) else {
+                throw DtlsError.outOfRange("\(name).lifetime", lifetime, use: "what is above zero, up to one hour")
             }
         }
     }
