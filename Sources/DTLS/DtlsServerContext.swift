@@ -25,7 +25,7 @@ public final class DtlsServerContext: Sendable {
     ///     clients' certificates.
     ///   - preSharedKeys: The keys of the clients. Default: none are accepted.
     ///   - identityHint: What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero.
-    ///     Default: nothing.
+    ///     Needs `preSharedKeys`. Default: nothing.
     ///   - unknownIdentity: How an identity without a key is answered. Default: like a wrong key.
     ///   - clientCertificates: Whether clients are asked for certificates. Needs a certificate of the server, or
     ///     `identityFor`. Default: they are not asked.
@@ -44,8 +44,8 @@ public final class DtlsServerContext: Sendable {
     ///     `acceptsCertificates`.
     /// - Throws: ``/DTLSCore/DtlsError/Code-swift.struct/invalidConfiguration`` for a value out of its range, a cipher
     ///   list that selects nothing, what OpenSSL does not know, arguments that contradict each other
-    ///   (`acceptsCertificates` beside tickets or a store), or a context that could serve nobody;
-    ///   ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
+    ///   (`acceptsCertificates` beside tickets or a store, `identityHint` without `preSharedKeys`), or a context that
+    ///   could serve nobody; ``/DTLSCore/DtlsError/Code-swift.struct/unsupported`` for what needs a later OpenSSL;
     ///   ``/DTLSCore/DtlsError/Code-swift.struct/internalFailure``.
     public init(
         _ configuration: DtlsConfiguration = DtlsConfiguration(),

@@ -208,6 +208,18 @@ final class PreSharedKeyTests: XCTestCase {
         }
     }
 
+    /// Nobody would ever be told.
+    func testAHintWithoutKeysIsRefused() throws {
+        var configuration = DtlsConfiguration()
+        configuration.identity = try TestIdentity.server
+        let hint = Array("hint".utf8)
+        let error = assertThrows(.invalidConfiguration) {
+            try DtlsEngineContext(server: configuration, usesPreSharedKeys: false, identityHint: hint)
+        }
+        XCTAssertNotNil(error?.hint)
+        XCTAssertNoThrow(try DtlsEngineContext(server: configuration, usesPreSharedKeys: true, identityHint: hint))
+    }
+
     /// A client that was given its key is not asked, whatever the hint.
     func testAKeyGivenBeforehandIsNotAskedFor() throws {
         var options = try PairOptions.preSharedKey()

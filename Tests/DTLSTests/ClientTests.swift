@@ -208,6 +208,13 @@ final class ClientTests: XCTestCase {
         await client.close()
     }
 
+    func testAHintWithoutKeysIsRefused() async throws {
+        var configuration = DtlsConfiguration()
+        configuration.identity = try Credentials.localhost()
+        let error = await failure { try DtlsServerContext(configuration, identityHint: Array("a hint".utf8)) }
+        XCTAssertEqual(error?.code, .invalidConfiguration)
+    }
+
     // MARK: Lifetime
 
     func testConnectingAgainAfterACloseByEitherSide() async throws {

@@ -9,8 +9,8 @@ public struct DtlsServerSettings: Sendable {
     /// ``usesPreSharedKeys``.
     package var preSharedKeys: [[UInt8]: DtlsSecretBytes]?
 
-    /// What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero. `nil`, the
-    /// default: nothing.
+    /// What clients are told about which identity to use (RFC 4279 §5.2): up to 128 bytes, none zero. Needs
+    /// ``usesPreSharedKeys``. `nil`, the default: nothing.
     public var identityHint: [UInt8]?
 
     /// How an identity without a key is answered. Default: like a wrong key.

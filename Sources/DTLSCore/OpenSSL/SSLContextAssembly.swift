@@ -71,6 +71,14 @@ enum SSLContextAssembly {
                 hint: "set the configuration's identity"
             )
         }
+        guard settings.usesPreSharedKeys || settings.identityHint == nil else {
+            throw DtlsError(
+                .invalidConfiguration,
+                phase: .configuration,
+                "clients are to get a hint about pre-shared keys, but the server has none",
+                hint: "give the context preSharedKeys, or no identityHint"
+            )
+        }
         guard !settings.asksApplication || settings.clientCertificates != .none else {
             throw DtlsError(
                 .invalidConfiguration,
