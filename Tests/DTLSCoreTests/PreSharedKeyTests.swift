@@ -40,6 +40,16 @@ final class PreSharedKeyTests: XCTestCase {
         assertThrows(.invalidPreSharedKey) { try DtlsPreSharedKey(identity: "a\0b", key: TestKey.bytes) }
     }
 
+    func testIdentitiesAsText() throws {
+        let secret = DtlsSecretBytes(TestKey.bytes)
+        let key = try DtlsPreSharedKey(identity: "ключ", key: secret)
+        XCTAssertEqual(key.identity, Array("ключ".utf8))
+        XCTAssertEqual(key.key, secret)
+        XCTAssertEqual(try DtlsPreSharedKey(identity: "ключ", key: TestKey.bytes).key, secret)
+        assertThrows(.invalidPreSharedKey) { try DtlsPreSharedKey(identity: "a\0b", key: secret) }
+        assertThrows(.invalidPreSharedKey) { try DtlsPreSharedKey(identity: "a", key: DtlsSecretBytes([])) }
+    }
+
     func testFault15KeyLengths() throws {
         for suite in ["PSK-AES128-GCM-SHA256", "ECDHE-PSK-CHACHA20-POLY1305"] {
             for count in [1, 15, 16, 64, 128, 256, 511, 512] {

@@ -39,10 +39,16 @@ public struct DtlsPreSharedKey: Sendable {
     /// Makes a pre-shared key from an identity's UTF-8 bytes and the bytes of the key. What the caller holds of them is
     /// the caller's to wipe.
     ///
-    /// - Throws: ``DtlsError/Code-swift.struct/invalidPreSharedKey``, as ``init(identity:key:)-(_,DtlsSecretBytes)``
-    ///   does.
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPreSharedKey``, as ``init(identity:key:)-([UInt8],_)`` does.
     public init(identity: String, key: [UInt8]) throws(DtlsError) {
         try self.init(identity: Array(identity.utf8), key: DtlsSecretBytes(key))
+    }
+
+    /// Makes a pre-shared key from an identity's UTF-8 bytes and a key that is wiped when nobody holds it any more.
+    ///
+    /// - Throws: ``DtlsError/Code-swift.struct/invalidPreSharedKey``, as ``init(identity:key:)-([UInt8],_)`` does.
+    public init(identity: String, key: DtlsSecretBytes) throws(DtlsError) {
+        try self.init(identity: Array(identity.utf8), key: key)
     }
 
     package static func validate(_ key: DtlsSecretBytes) throws(DtlsError) {
