@@ -74,7 +74,8 @@ extension AssociationLife {
             )
         }
         guard !payload.isEmpty else {
-            throw DtlsError(.unsupported, phase: .established, "OpenSSL sends no empty records")
+            let message = "an empty payload cannot be sent: it has 1 to \(maximumPayloadSize) bytes"
+            throw DtlsError(.unsupported, phase: .established, message)
         }
     }
 
