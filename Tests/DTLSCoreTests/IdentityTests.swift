@@ -198,6 +198,13 @@ final class IdentityTests: XCTestCase {
         }
     }
 
+    /// What a system call has failed with stands there in words.
+    func testAKeyThatIsNotThereIsToldInTheSystemsWords() throws {
+        let error = assertThrows(.invalidPrivateKey) { try DtlsPrivateKey(uri: "file:/nonexistent/key.pem") }
+        let reasons = try XCTUnwrap(error).openSSLErrors.map(\.reason)
+        XCTAssertTrue(reasons.contains("No such file or directory"), "\(reasons)")
+    }
+
     func testAPrivateKeyNeverShows() throws {
         let key = try TestIdentity.server.privateKey
         let pem = try key.pem().withUnsafeBytes { text(Array($0)) }

@@ -1,5 +1,13 @@
 import COpenSSL
 
+#if canImport(Glibc)
+    import Glibc
+#elseif canImport(Musl)
+    import Musl
+#elseif canImport(Darwin)
+    import Darwin
+#endif
+
 /// OpenSSL's error queue, which belongs to the thread: clear it before a call, drain it right after.
 enum OpenSSLErrorQueue {
     static func clear() {
@@ -16,11 +24,17 @@ enum OpenSSLErrorQueue {
             guard code != 0 else { return entries }
             // More than a handful says nothing more, but the queue must be empty afterwards.
             guard entries.count < 8 else { continue }
-            let reason = ERR_reason_error_string(code).map { String(cString: $0) } ?? "error \(code)"
+            let reason = Self.reason(of: code)
             let hasText = flags & ERR_TXT_STRING != 0
             let detail = hasText ? data.map { String(cString: $0) } ?? "" : ""
             entries.append(DtlsOpenSSLError(code: UInt(code), reason: reason, detail: detail.sanitized()))
         }
+    }
+
+    private static func reason(of code: UInt) -> String {
+        // What a system call has failed with, of which OpenSSL keeps no text.
+        if ERR_GET_LIB(code) == ERR_LIB_SYS { return String(cString: strerror(ERR_GET_REASON(code))) }
+        return ERR_reason_error_string(code).map { String(cString: $0) } ?? "error \(code)"
     }
 
     /// An error of `code` with what the queue holds.
