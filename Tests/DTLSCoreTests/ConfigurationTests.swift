@@ -116,6 +116,23 @@ final class ConfigurationTests: XCTestCase {
         }
     }
 
+    /// Lists that hold nothing, or something twice, are not taken for names that OpenSSL does not know.
+    func testListsOfAlgorithms() throws {
+        func complaint(_ change: (inout DtlsConfiguration) -> Void) -> String {
+            var configuration = DtlsConfiguration()
+            change(&configuration)
+            return assertThrows(.invalidConfiguration) { try DtlsEngineContext(client: configuration) }?.message ?? ""
+        }
+        XCTAssertEqual(complaint { $0.groups = [] }, "the list of groups is empty")
+        XCTAssertEqual(complaint { $0.signatureAlgorithms = [] }, "the list of signature algorithms is empty")
+        XCTAssertEqual(
+            complaint { $0.srtpProfiles = [.aeadAES128GCM, .aes128CMSHA1_80, .aeadAES128GCM] },
+            "the SRTP profile SRTP_AEAD_AES_128_GCM is listed twice"
+        )
+        let unknown = complaint { $0.groups = [DtlsGroup(openSSLName: "P-255")] }
+        XCTAssertTrue(unknown.hasSuffix("are not known to OpenSSL"), unknown)
+    }
+
     func testTrust() throws {
         XCTAssertTrue(DtlsTrust.system.includesSystemRoots)
         XCTAssertEqual(DtlsTrust.system.certificates, [])

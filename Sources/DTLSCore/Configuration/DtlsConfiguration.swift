@@ -35,8 +35,8 @@ public struct DtlsConfiguration: Sendable {
     /// (``DtlsError/Code-swift.struct/noApplicationProtocol``), and lets clients in that offer none. Default: none.
     public var applicationProtocols: [String] = []
 
-    /// The SRTP profiles to offer or accept, in order of preference (RFC 5764, `SSL_CTX_set_tlsext_use_srtp(3)`).
-    /// Default: none.
+    /// The SRTP profiles to offer or accept, in order of preference and none twice (RFC 5764,
+    /// `SSL_CTX_set_tlsext_use_srtp(3)`). Default: none.
     public var srtpProfiles: [DtlsSRTPProfile] = []
 
     /// OpenSSL's security level, 0 to 5 (`SSL_CTX_set_security_level(3)`). `nil`, the default, is level 2: at least 112

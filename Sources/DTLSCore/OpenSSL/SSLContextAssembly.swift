@@ -158,6 +158,14 @@ enum SSLContextAssembly {
     private static func setAlgorithms(_ configuration: DtlsConfiguration, on context: OpaquePointer) throws(DtlsError) {
         func set(_ names: [String]?, _ what: String, _ call: (String) -> Int32) throws(DtlsError) {
             guard let names else { return }
+            guard !names.isEmpty else {
+                throw DtlsError(
+                    .invalidConfiguration,
+                    phase: .configuration,
+                    "the list of \(what) is empty",
+                    hint: "nil leaves them to OpenSSL"
+                )
+            }
             // OpenSSL refuses a name that stands there twice.
             var seen: Set<String> = []
             let list = names.filter { seen.insert($0).inserted }.joined(separator: ":")
@@ -174,6 +182,11 @@ enum SSLContextAssembly {
             )
         }
         guard !configuration.srtpProfiles.isEmpty else { return }
+        var listed: Set<DtlsSRTPProfile> = []
+        if let repeated = configuration.srtpProfiles.first(where: { !listed.insert($0).inserted }) {
+            let message = "the SRTP profile \(repeated) is listed twice"
+            throw DtlsError(.invalidConfiguration, phase: .configuration, message)
+        }
         let profiles = configuration.srtpProfiles.map(\.name).joined(separator: ":")
         // Returns 0 on success.
         guard SSL_CTX_set_tlsext_use_srtp(context, profiles) == 0 else {
