@@ -216,6 +216,40 @@ final class CertificateVerificationTests: XCTestCase {
         }
     }
 
+    func testAWrongNameIsToldBesideTheRightOnes() throws {
+        func hint(_ identity: DtlsIdentity, _ name: String) throws -> String {
+            var options = try PairOptions.certificates(identity)
+            options.serverName = name
+            let pair = try EnginePair(options)
+            try pair.connect()
+            return try XCTUnwrap(pair.client.failure?.hint, pair.story)
+        }
+        let wrong = try hint(TestIdentity.wrongName, "localhost")
+        XCTAssertTrue(wrong.contains("localhost was expected"), wrong)
+        XCTAssertTrue(wrong.contains("is for elsewhere.example.net;"), wrong)
+        let address = try hint(TestIdentity.server, "192.0.2.1")
+        XCTAssertTrue(address.contains("192.0.2.1 was expected"), address)
+        XCTAssertTrue(address.contains("127.0.0.1"), address)
+        // The names are the peer's text, and as many as the peer likes.
+        let many = try hint(TestIdentity.large, "nowhere.example")
+        XCTAssertTrue(many.contains(" more;"), many)
+        XCTAssertLessThan(many.count, 1_200)
+        let none = try hint(CertificateMint(commonName: "x", usage: .server).signed(by: TestIdentity.root), "localhost")
+        XCTAssertTrue(none.contains("has no name"), none)
+    }
+
+    func testAnUnknownFingerprintIsTold() throws {
+        let leaf = try XCTUnwrap(TestIdentity.server.certificateChain.first)
+        let other = try XCTUnwrap(TestIdentity.rsaServer.certificateChain.first)
+        var options = try PairOptions.certificates()
+        options.client.trust = .pins([.certificate(other.sha256Fingerprint)])
+        let pair = try EnginePair(options)
+        try pair.connect()
+        let hint = try XCTUnwrap(pair.client.failure?.hint, pair.story)
+        XCTAssertTrue(hint.contains(leaf.sha256Fingerprint.description), hint)
+        XCTAssertTrue(hint.contains(leaf.publicKeyFingerprint.description), hint)
+    }
+
     /// Without its dot nothing is left of it, and OpenSSL takes an empty name for "verify no name".
     func testADotIsNoServerName() throws {
         let context = try DtlsEngineContext(client: PairOptions.certificates().client)

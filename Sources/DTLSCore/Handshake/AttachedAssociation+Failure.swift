@@ -20,7 +20,7 @@ extension AttachedAssociation {
         {
             code = .certificateRejected
             message = "the peer's certificate was not accepted"
-            hint = Self.hint(for: verdict)
+            hint = remedy(for: verdict)
         } else if reasons.contains(SSL_R_NO_APPLICATION_PROTOCOL) {
             code = .noApplicationProtocol
             message = "no shared application protocol"
@@ -181,10 +181,12 @@ extension AttachedAssociation {
         return DtlsError(code, phase: .handshake, message, hint: hint, alertReceived: alert)
     }
 
-    private static func hint(for verdict: DtlsCertificateVerdict) -> String? {
+    private func remedy(for verdict: DtlsCertificateVerdict) -> String? {
         switch Int32(truncatingIfNeeded: verdict.code) {
         case X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH:
-            "the certificate is for another name than the one connected to; serverName sets the expected one"
+            nameHint
+        case X509_V_ERR_CERT_UNTRUSTED:
+            fingerprintHint
         case X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT_NOT_YET_VALID:
             "compare the certificate's dates with this machine's clock"
         case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT, X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
@@ -196,6 +198,24 @@ extension AttachedAssociation {
         default:
             nil
         }
+    }
+
+    /// The name that was expected, and some of those that the certificate has, which are the peer's text.
+    private var nameHint: String {
+        var names: [String] = []
+        if case .names(let all)? = callbacks.refused { names = all }
+        let shown = names.prefix(8).map { $0.sanitized(limit: 100) }.joined(separator: ", ")
+        let held = names.isEmpty ? "has no name in its subjectAltName" : "is for \(shown)"
+        let more = names.count > 8 ? " and \(names.count - 8) more" : ""
+        let expected = (serverName ?? "").sanitized()
+        return "\(expected) was expected, and the certificate \(held)\(more); serverName sets the expected one"
+    }
+
+    /// By what a pin would have to know what the peer has presented; `nil` where there are no pins.
+    private var fingerprintHint: String? {
+        guard case .fingerprints(let certificate, let key)? = callbacks.refused else { return nil }
+        guard let certificate else { return "the fingerprint of its public key is \(key)" }
+        return "the certificate's fingerprint is \(certificate), the one of its public key \(key)"
     }
 
     /// Both sides' suites, as far as they are known.

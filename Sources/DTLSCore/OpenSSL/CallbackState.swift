@@ -1,6 +1,14 @@
 import COpenSSL
 import Synchronization
 
+/// What a peer has presented in vain, for the error that tells of it.
+enum RefusedCredential {
+    /// The names and addresses of a certificate, none of which was the expected one.
+    case names([String])
+    /// The hashes that pins know; a raw public key has no certificate.
+    case fingerprints(certificate: DtlsFingerprint?, key: DtlsFingerprint)
+}
+
 /// What OpenSSL's callbacks may see and change of an association. They find it behind the `SSL`'s ex_data; they never
 /// throw, never call back into the engine and never run a user's closure: they leave questions and answers here.
 final class CallbackState {
@@ -40,6 +48,8 @@ final class CallbackState {
     var alertSent: DtlsAlert?
     var alertReceived: DtlsAlert?
     var verdict: DtlsCertificateVerdict?
+    /// What the peer has presented, where that was refused for its name or because no pin matches.
+    var refused: RefusedCredential?
     /// Everything that is wrong with the chain, where the application decides.
     var verdicts: [DtlsCertificateVerdict] = []
     /// How often OpenSSL's timer has expired, and a flight was sent again. It looks at its timer whenever it reads.

@@ -9,7 +9,9 @@ func verifyPeer(_ store: OpaquePointer?, _ argument: UnsafeMutableRawPointer?) -
     guard let ssl, let state = CallbackState.of(ssl) else { return 0 }
     let context = state.context
     if let pins = context.configuration.trust?.pins, !pins.isEmpty {
-        guard matches(store, pins) else {
+        let presented = presentedFingerprints(store)
+        guard let presented, pins.contains(where: { matches($0, presented) }) else {
+            state.refused = presented.map { .fingerprints(certificate: $0.certificate, key: $0.key) }
             state.verdict = DtlsCertificateVerdict(
                 code: Int(X509_V_ERR_CERT_UNTRUSTED),
                 reason: "the certificate matches none of the pins",
@@ -64,23 +66,23 @@ private func presentedCertificates(_ store: OpaquePointer) -> [DtlsCertificate] 
     return chain
 }
 
-private func matches(_ store: OpaquePointer, _ pins: [DtlsPin]) -> Bool {
-    let key: DtlsFingerprint
-    var certificate: DtlsFingerprint?
+/// What pins are compared with. A raw public key has no certificate.
+private typealias PresentedFingerprints = (certificate: DtlsFingerprint?, key: DtlsFingerprint)
+
+private func presentedFingerprints(_ store: OpaquePointer) -> PresentedFingerprints? {
     if let raw = COpenSSL_X509_STORE_CTX_get0_rpk(store) {
-        key = DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: raw))
-    } else {
-        guard let pointer = X509_STORE_CTX_get0_cert(store), let leaf = try? DtlsCertificate(borrowing: pointer) else {
-            return false
-        }
-        key = leaf.publicKeyFingerprint
-        certificate = leaf.sha256Fingerprint
+        return (nil, DtlsFingerprint(sha256Of: X509Text.publicKeyInfo(ofKey: raw)))
     }
-    return pins.contains { pin in
-        switch pin {
-        case .certificate(let fingerprint): certificate == fingerprint
-        case .publicKey(let fingerprint): key == fingerprint
-        }
+    guard let pointer = X509_STORE_CTX_get0_cert(store), let leaf = try? DtlsCertificate(borrowing: pointer) else {
+        return nil
+    }
+    return (leaf.sha256Fingerprint, leaf.publicKeyFingerprint)
+}
+
+private func matches(_ pin: DtlsPin, _ presented: PresentedFingerprints) -> Bool {
+    switch pin {
+    case .certificate(let fingerprint): presented.certificate == fingerprint
+    case .publicKey(let fingerprint): presented.key == fingerprint
     }
 }
 
@@ -130,6 +132,10 @@ func observeVerification(_ isAccepted: Int32, _ store: OpaquePointer?) -> Int32 
     )
     guard state.context.applicationOverrules else {
         state.verdict = verdict
+        if let certificate, [X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH].contains(code) {
+            let names = X509Text.AlternativeNames(of: certificate)
+            state.refused = .names(names.dns + names.ip)
+        }
         return isAccepted
     }
     // On with the next certificate: a fault that the application tolerates must not hide one that it would not.
