@@ -108,8 +108,8 @@ public struct DtlsServerResumption: Sendable {
     ///
     /// - Parameters:
     ///   - keys: The keys.
-    ///   - lifetime: How long a ticket is good, and no longer than its key is kept: one second to one week, whole
-    ///     seconds. Default: two hours.
+    ///   - lifetime: How long a ticket is good, and no longer than its key is kept: one second to one week, of which a
+    ///     fraction of a second is cut off. Default: two hours.
     public static func tickets(_ keys: DtlsTicketKeys, lifetime: Duration = .seconds(7_200)) -> DtlsServerResumption {
         DtlsServerResumption(kind: .tickets(keys), lifetime: lifetime)
     }
@@ -118,7 +118,8 @@ public struct DtlsServerResumption: Sendable {
     ///
     /// - Parameters:
     ///   - store: The store.
-    ///   - lifetime: How long a session is good: one second to one week, whole seconds. Default: two hours.
+    ///   - lifetime: How long a session is good: one second to one week, of which a fraction of a second is cut off.
+    ///     Default: two hours.
     public static func store(
         _ store: any DtlsSessionStore,
         lifetime: Duration = .seconds(7_200)

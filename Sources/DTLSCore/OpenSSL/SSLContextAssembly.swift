@@ -119,16 +119,15 @@ enum SSLContextAssembly {
     }
 
     private static func setResumption(_ resumption: DtlsResumption, on context: OpaquePointer) throws(DtlsError) {
-        let lifetime = resumption.lifetime.components.seconds
         if case .none = resumption.kind { return }
-        guard (1...604_800).contains(lifetime) else {
+        guard (Duration.seconds(1)...Duration.seconds(604_800)).contains(resumption.lifetime) else {
             throw DtlsError(
                 .invalidConfiguration,
                 phase: .configuration,
                 "a session's lifetime of \(resumption.lifetime) is outside of one second to one week"
             )
         }
-        SSL_CTX_set_timeout(context, Int(lifetime))
+        SSL_CTX_set_timeout(context, Int(resumption.lifetime.components.seconds))
         switch resumption.kind {
         case .none:
             break

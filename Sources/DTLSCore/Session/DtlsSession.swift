@@ -113,8 +113,8 @@ public struct DtlsResumption: Sendable {
     ///
     /// - Parameters:
     ///   - keys: The keys, which may be shared with other hosts and contexts.
-    ///   - lifetime: How long a ticket is good, and no longer than its key is kept: one second to one week, whole
-    ///     seconds. Default: two hours.
+    ///   - lifetime: How long a ticket is good, and no longer than its key is kept: one second to one week, of which a
+    ///     fraction of a second is cut off. Default: two hours.
     public static func tickets(_ keys: DtlsTicketKeys, lifetime: Duration = .seconds(7_200)) -> DtlsResumption {
         DtlsResumption(kind: .tickets(keys), lifetime: lifetime)
     }
@@ -123,7 +123,8 @@ public struct DtlsResumption: Sendable {
     /// ``DtlsEvent/sessionEstablished(_:)`` when there is one to keep, and ``DtlsEvent/helloReceived(_:)`` when a
     /// client offers one.
     ///
-    /// - Parameter lifetime: How long a session is good: one second to one week, whole seconds. Default: two hours.
+    /// - Parameter lifetime: How long a session is good: one second to one week, of which a fraction of a second is cut
+    ///   off. Default: two hours.
     public static func store(lifetime: Duration = .seconds(7_200)) -> DtlsResumption {
         DtlsResumption(kind: .store, lifetime: lifetime)
     }
