@@ -56,6 +56,22 @@ final class EngineTimingTests: XCTestCase {
         XCTAssertEqual(pair.client.failure?.code, .handshakeTimedOut)
     }
 
+    func testTheEnginesOwnTimeoutKeepsToItsRange() throws {
+        let day = Duration.seconds(86_400)
+        for (given, taken) in [
+            (Duration.seconds(-1), Duration.zero), (.seconds(Int64.min), .zero), (.zero, .zero), (day, day),
+            (day + .nanoseconds(1), day), (.seconds(Int64.max), day),
+        ] {
+            let pair = try EnginePair(.preSharedKey())
+            pair.client.engine.handshakeTimeout = given
+            XCTAssertEqual(pair.client.engine.handshakeTimeout, taken, "\(given)")
+            let now = ContinuousClock.now
+            pair.client.start(now: now)
+            pair.client.handleTimeout(now: now)
+            XCTAssertEqual(pair.client.failure?.code, taken == .zero ? .handshakeTimedOut : nil, "\(given)")
+        }
+    }
+
     func testSpuriousTimeoutsAreHarmless() throws {
         let pair = try EnginePair(.preSharedKey())
         pair.client.handleTimeout(now: .now)

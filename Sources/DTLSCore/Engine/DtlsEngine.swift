@@ -156,11 +156,13 @@ public final class DtlsEngine {
 
     // MARK: Inputs
 
-    /// How long the handshake may take, on the monotonic clock. Read by ``start(now:)``; later changes mean nothing.
-    /// Default: the configuration's ``DtlsConfiguration/handshakeTimeout``.
+    /// How long the handshake may take, on the monotonic clock: zero, which ends it at the next
+    /// ``handleTimeout(now:)``, to one day. What is less or more becomes the nearer of the two. Read by
+    /// ``start(now:)``; later changes mean nothing. Default: the configuration's
+    /// ``DtlsConfiguration/handshakeTimeout``.
     public var handshakeTimeout: Duration {
         get { attached?.handshakeTimeout ?? context.configuration.handshakeTimeout }
-        set { attached?.handshakeTimeout = newValue }
+        set { attached?.handshakeTimeout = min(max(newValue, .zero), .seconds(86_400)) }
     }
 
     /// The addresses that a ``DtlsConfiguration/capture`` shows. `nil`, the default, stands for made-up ones (10.0.0.1
