@@ -122,7 +122,8 @@ public final class DtlsClient: Sendable {
     ///   - context: Credentials and demands. One client may use several side by side, for different peers.
     ///   - serverName: The name or IP address that the server's certificate must carry. A name has labels of up to 63
     ///     ASCII letters, digits, hyphens and underscores, with single dots between them: an international one stands
-    ///     in punycode (`xn--…`), and neither a port nor a scheme belongs to it. Default: `host`.
+    ///     in punycode (`xn--…`), and neither a port nor a scheme belongs to it. Where no name is verified any text
+    ///     will do; what is no such name is not sent then. Default: `host`.
     ///   - timeout: How long the handshake with one address may take, the look-up not counted: above zero, up to one
     ///     day. Default: the configuration's ``/DTLSCore/DtlsConfiguration/handshakeTimeout``.
     ///   - session: A session of an earlier connection to this server (``DtlsConnection/session``), to be resumed. When

@@ -205,6 +205,18 @@ final class CertificateVerificationTests: XCTestCase {
         }
     }
 
+    /// Where nobody verifies a name, a local network may call its gadgets what it likes; others do not hear of it.
+    func testANameThatIsNoneIsNotSentWhereItIsNotVerified() throws {
+        for (name, sent) in [("Küche 2.local", nil), ("gadget.local", "gadget.local")] {
+            var options = try PairOptions.preSharedKey()
+            options.serverName = name
+            let pair = try EnginePair(options)
+            try pair.connect()
+            XCTAssertTrue(pair.isOpen)
+            XCTAssertEqual(try pair.serverPeer().finished?.clientOffer?.serverName, sent)
+        }
+    }
+
     func testNamesThatMayBe() throws {
         let context = try DtlsEngineContext(client: PairOptions.certificates().client)
         let label = String(repeating: "a", count: 63)

@@ -287,8 +287,11 @@ extension AttachedAssociation {
         // A scope (fe80::1%eth0) is no part of the address that a certificate carries.
         let host = name.split(separator: "%", maxSplits: 1).first.map(String.init) ?? name
         let isAddress = isIPAddress(host)
+        let isHostName = !isAddress && Self.isHostName(withoutTrailingDot(name))
         OpenSSLErrorQueue.clear()
-        guard isAddress || Self.isHostName(withoutTrailingDot(name)) else {
+        // Where no certificate has to match, what a local network calls its gadgets is as good; but it is not sent (RFC
+        // 6066 §3).
+        guard isAddress || isHostName || !checksName && Self.isPlausible(name) else {
             throw DtlsError(
                 .invalidConfiguration,
                 phase: .handshake,
@@ -306,10 +309,14 @@ extension AttachedAssociation {
                 : X509_VERIFY_PARAM_set1_host(parameters, withoutTrailingDot(name), 0)
             try OpenSSLErrorQueue.check(set, "X509_VERIFY_PARAM_set1_host", phase: .handshake)
         }
-        if !isAddress {
+        if isHostName {
             let set = COpenSSL_SSL_set_tlsext_host_name(records.pointer, withoutTrailingDot(name))
             try OpenSSLErrorQueue.check(set, "SSL_set_tlsext_host_name", phase: .handshake)
         }
+    }
+
+    private static func isPlausible(_ name: String) -> Bool {
+        (1...255).contains(name.utf8.count) && !name.utf8.contains(0) && !name.hasPrefix(".")
     }
 
     /// Whether a name consists of labels of letters, digits, hyphens and underscores, with single dots between them.
