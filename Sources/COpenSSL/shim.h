@@ -350,6 +350,17 @@ enum {
     COpenSSL_STATUS_UNKNOWN = 4
 };
 
+// Whether a certificate is trusted itself, whoever has issued it.
+static inline int COpenSSL_X509_STORE_holds(X509_STORE *store, X509 *certificate) {
+    STACK_OF(X509) *all = X509_STORE_get1_all_certs(store);
+    int found = 0;
+    for (int index = 0; !found && index < sk_X509_num(all); index++) {
+        found = X509_cmp(sk_X509_value(all, index), certificate) == 0;
+    }
+    sk_X509_pop_free(all, X509_free);
+    return found;
+}
+
 // What the stapled response says of the peer's own certificate. The response must be signed by its issuer or by whom
 // that has authorized, and must not be out of date by more than five minutes. Where the certificate is trusted itself
 // and its issuer is not known, nobody can say whether a response is authentic: it counts as missing, as anybody might
@@ -373,7 +384,10 @@ static inline int COpenSSL_SSL_stapled_status(SSL *ssl) {
         goto done;
     }
     // As for the chain itself: an anchor need not be a root.
-    if (OCSP_basic_verify(basic, chain, store, OCSP_PARTIAL_CHAIN) != 1) goto done;
+    if (OCSP_basic_verify(basic, chain, store, OCSP_PARTIAL_CHAIN) != 1) {
+        if (X509_self_signed(leaf, 0) != 1 && COpenSSL_X509_STORE_holds(store, leaf)) result = COpenSSL_STATUS_MISSING;
+        goto done;
+    }
     // A self-signed leaf that is trusted itself is its own issuer.
     X509 *issuer = sk_X509_num(chain) > 1 ? sk_X509_value(chain, 1) : leaf;
     id = OCSP_cert_to_id(NULL, leaf, issuer);

@@ -198,7 +198,17 @@ final class RevocationTests: XCTestCase {
                 }
                 XCTAssertEqual(required?.code, .certificateRejected)
             }
-            let leaf = authority.good.certificateChain[0]
+            // A server sends its issuer along.
+            var identity = authority.good
+            identity.ocspResponse = try authority.ocspResponse("good")
+            let (leaf, root) = (identity.certificateChain[0], authority.root.certificateChain[0])
+            identity = try DtlsIdentity(certificateChain: [leaf, root], privateKey: identity.privateKey)
+            identity.ocspResponse = try authority.ocspResponse("good")
+            let withIssuer = try await Self.attempt(at: identity) {
+                $0.trust = .certificates([leaf])
+                $0.stapledStatus = .checked
+            }
+            XCTAssertNil(withIssuer)
             let contradiction = await failure {
                 try DtlsClientContext(
                     .make {

@@ -135,10 +135,6 @@ extension DtlsConfiguration {
             handshakeTimeout > .zero && handshakeTimeout <= .seconds(86_400),
             "a handshake timeout of \(handshakeTimeout) is not above zero and at most one day"
         )
-        try require(
-            stapledStatus != .required || trust?.pins.isEmpty ?? true,
-            "a stapled response cannot be required where pins alone decide: nothing is known of an issuer then"
-        )
         for name in applicationProtocols {
             try require((1...255).contains(name.utf8.count), "an application protocol has \(name.utf8.count) bytes")
         }

@@ -60,10 +60,12 @@ public enum DtlsStapledStatusPolicy: Sendable, Hashable {
     case ignored
 
     /// It is asked for; one that says "revoked", or is not valid, ends the handshake with
-    /// ``DtlsError/Code-swift.struct/certificateRejected``. A server without one is accepted.
+    /// ``DtlsError/Code-swift.struct/certificateRejected``. A server without one is accepted, and so is one whose
+    /// response nobody can judge, as its issuer is not trusted: where pins alone decide, and where nothing but the
+    /// certificate itself is trusted.
     case checked
 
-    /// It is asked for, and must be there and say "good".
+    /// It is asked for, and must be there and say "good". Not possible where pins alone decide.
     case required
 }
 

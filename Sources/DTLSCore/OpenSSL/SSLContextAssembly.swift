@@ -31,6 +31,11 @@ enum SSLContextAssembly {
         try setAlgorithms(configuration, on: pointer)
         switch purpose {
         case .client(let preSharedKeys, let verification):
+            guard configuration.stapledStatus != .required || configuration.trust?.pins.isEmpty ?? true else {
+                let message = "a stapled response cannot be required where pins alone decide"
+                let hint = "nothing is known of an issuer then; leave stapledStatus at checked"
+                throw DtlsError(.invalidConfiguration, phase: .configuration, message, hint: hint)
+            }
             // Who has a key and names no roots wants the key.
             let certificates = !preSharedKeys || configuration.trust != nil
             try setCiphers(configuration, certificates: certificates, preSharedKeys: preSharedKeys, on: pointer)
