@@ -61,8 +61,8 @@ public final class DtlsServer: Sendable {
     ///     forged; after the cookie exchange they are not.)
     ///   - handshakeFailed: Told of each handshake that failed after its cookie, where its peer was, and why: for logs,
     ///     or to ban an address. Not of those that were closed, evicted or given up for a new one, unless what came
-    ///     until then shows that their client has a wrong pre-shared key. Called on a loop or wherever the failure was
-    ///     noticed, without a lock held; it must be quick.
+    ///     until then suggests that their client has a wrong pre-shared key. Called on a loop or wherever the failure
+    ///     was noticed, without a lock held; it must be quick.
     ///   - logger: Where to log, at `debug` and above. Silent by default; never a key in it.
     ///   - associations: What another server has exported (``exportAssociations(under:lifetime:where:)``). It is
     ///     imported before the first datagram is read, so that nothing which waits in the socket is lost on strangers.

@@ -84,12 +84,12 @@ extension UDPSocket {
     /// Sets what is called, outside the lock and on the sender's thread, when a send has found reports, or that others
     /// have closed the descriptor (``loss``). Closing lets go of it.
     func setErrorHandler(_ handler: @escaping BacklogHandler) {
-        let former = state.withLock { state -> BacklogHandler? in
-            guard !isClosed else { return nil }
+        let (callNow, _) = state.withLock { state -> (Bool, BacklogHandler?) in
+            guard !isClosed else { return (false, nil) }
             defer { state.errorHandler = handler }
-            return state.errorHandler
+            return (state.loss != nil, state.errorHandler)
         }
-        _ = former
+        if callNow { handler() }
     }
 
     /// Takes what the network has reported since the last time, of the socket's peers.
@@ -98,7 +98,7 @@ extension UDPSocket {
     /// of a connected one's.
     func takeNetworkErrors() -> [NetworkError] {
         state.withLock { state in
-            guard !isClosed else { return [] }
+            guard isUsable(state) else { return [] }
             collectNetworkErrors(&state)
             defer { state.networkErrors = [] }
             return state.networkErrors

@@ -114,6 +114,8 @@ extension UDPSocket {
     func sendGathered(_ state: inout State) {
         guard !state.arena.isEmpty else { return }
         defer { state.arena.removeAll() }
+        // The descriptor may be of something else by now.
+        guard state.loss == nil else { return }
         var next = 0
         while next < state.arena.messageCount {
             let outcome = sendMany(from: next, &state)

@@ -23,7 +23,7 @@ extension UDPSocket {
     ) -> SendResult {
         let isGathered = isGathering
         return tellingNews { state in
-            guard !isClosed else {
+            guard isUsable(state) else {
                 state.counters.dropped += 1
                 return .dropped
             }
@@ -64,7 +64,7 @@ extension UDPSocket {
     ) -> SealedSend {
         let isGathered = isGathering
         return tellingNews { state in
-            guard !isClosed else { return .unsealed }
+            guard isUsable(state) else { return .unsealed }
             guard state.backlog.isEmpty else { return .noRoom }
             if isGathered, let room = roomToGather(maximum, to: address, &state) {
                 guard let count = seal(room) else { return .unsealed }
@@ -143,7 +143,7 @@ extension UDPSocket {
 
     private func flushOldest() -> (FlushStep, BacklogHandler?) {
         state.withLock { state in
-            guard let oldest = state.backlog.first, !isClosed else { return (.nothingWaits, nil) }
+            guard let oldest = state.backlog.first, isUsable(state) else { return (.nothingWaits, nil) }
             let known = state.news
             let outcome = oldest.bytes.withUnsafeBytes {
                 transmit($0, to: oldest.address, from: oldest.local, &state)
@@ -188,7 +188,12 @@ extension UDPSocket {
     /// Takes note of an error that says that others have closed the descriptor.
     func noteLoss(_ error: Int32, _ state: inout State) {
         // What stands in for the kernel knows nothing of it.
-        if error == EBADF || error == ENOTSOCK, systemSend == nil { state.loss = error }
+        guard error == EBADF || error == ENOTSOCK, systemSend == nil else { return }
+        #if canImport(Darwin)
+            // A socket that the system has taken away from a suspended app says so, too, and is still there.
+            if error == EBADF, fcntl(descriptor, F_GETFD) != -1 { return }
+        #endif
+        state.loss = error
     }
 
     /// Hands one datagram to the kernel. Called with `state`'s lock held, and not on a closed socket.

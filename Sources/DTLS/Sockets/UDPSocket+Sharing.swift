@@ -74,8 +74,8 @@ extension UDPSocket {
     func steerByConnectionID(among count: Int?) {
         #if os(Linux)
             // Under the lock, so that it is not somebody else's descriptor by now.
-            state.withLock { _ in
-                guard !isClosed else { return }
+            state.withLock {
+                guard isUsable($0) else { return }
                 if let count, CPosixUDP_steer(descriptor, UInt32(truncatingIfNeeded: count)) == 0 { return }
                 _ = CPosixUDP_steerNoMore(descriptor)
             }

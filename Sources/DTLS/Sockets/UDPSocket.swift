@@ -213,13 +213,16 @@ extension UDPSocket {
     /// Has the descriptor closed with the socket.
     func takeOwnership() { state.withLock { $0.ownsDescriptor = true } }
 
+    /// Whether the descriptor is this socket's: it is not closed, by nobody.
+    func isUsable(_ state: borrowing State) -> Bool { !isClosed && state.loss == nil }
+
     /// The error by which a call has told that others have closed the descriptor, if one has.
     var loss: Int32? { state.withLock { $0.loss } }
 
     /// Another descriptor of the same socket, the caller's to close.
     func duplicate() throws(DtlsError) -> Int32 {
         // Under the lock, so that it is not somebody else's descriptor by now.
-        let copy = state.withLock { _ in isClosed ? -1 : dup(descriptor) }
+        let copy = state.withLock { isUsable($0) ? dup(descriptor) : -1 }
         guard copy >= 0 else {
             throw DtlsError(
                 .socketFailed,
