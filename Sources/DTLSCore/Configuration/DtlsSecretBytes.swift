@@ -12,7 +12,9 @@ public struct DtlsSecretBytes: Sendable, Hashable, CustomStringConvertible, Cust
 
     /// Copies `bytes`, any number of them. What the caller holds of them is the caller's to wipe.
     public init(_ bytes: some Collection<UInt8>) {
-        storage = Storage.make(count: bytes.count) { $0.copyBytes(from: bytes) }
+        storage = Storage.make(count: bytes.count) { buffer in
+            for (index, byte) in bytes.enumerated() where index < buffer.count { buffer[index] = byte }
+        }
     }
 
     /// Copies the UTF-8 bytes of `text`, which cannot be wiped itself.

@@ -55,8 +55,9 @@ public final class DtlsEngine {
     ///   - serverName: The DNS name, of up to 255 bytes, or IP address that the server's certificate must carry. A name
     ///     has labels of up to 63 ASCII letters, digits, hyphens and underscores, with single dots between them: an
     ///     international one stands in punycode (`xn--…`), and neither a port nor a scheme belongs to it. A DNS name is
-    ///     also sent to the server (RFC 6066 §3). Needed where ``DtlsServerVerification/chainAndName`` applies,
-    ///     certificates are offered, and no pins stand in place of names.
+    ///     also sent to the server (RFC 6066 §3). Where no name is verified any text will do; what is no such name is
+    ///     not sent then. Needed where ``DtlsServerVerification/chainAndName`` applies, certificates are offered, and
+    ///     no pins stand in place of names.
     ///   - preSharedKey: The key to use, whatever the server's hint. Without it a context that uses pre-shared keys
     ///     asks by ``DtlsEvent/preSharedKeyRequested(_:)``; other contexts do not use it. Default: `nil`.
     ///   - usesIPv6: Whether the path is IPv6, which has larger headers and a larger smallest MTU. Default: `false`.
