@@ -21,6 +21,7 @@ final class DetachedRecordsTests: XCTestCase {
     func testPaddingCountsAsSealed() throws {
         for (padding, blocks) in [(1, 1), (16, 1), (128, 8)] {
             var options = try PairOptions.preSharedKey("PSK-AES128-GCM-SHA256")
+            options.recordLayer = .detached
             options.connectionIDs = .random(length: 4)
             options.client.connectionIDs.padding = padding
             let pair = try EnginePair.connected(options)
