@@ -26,41 +26,29 @@ extension Association {
         DtlsError(.cancelled, phase: .handshake, "the task was cancelled while it waited for the handshake")
     }
 
-    /// Takes a payload that is there, for no more than a lock; or else makes a place for who is to wait for one, as a
-    /// task does that was cancelled.
-    func takePayload(orPlace place: inout UInt32) -> [UInt8]? {
-        state.withLock { state in
-            let payload = Task.isCancelled ? nil : state.inbox.takePayload()
-            if payload == nil { place = state.inbox.readers.makeID() }
-            return payload
-        }
+    /// Takes a payload that is there, for no more than a lock; nothing for a task that was cancelled.
+    func takePayload() -> [UInt8]? {
+        state.withLock { Task.isCancelled ? nil : $0.inbox.takePayload() }
     }
 
     /// Waits for a payload; `nil` at the end.
+    // Inlined, as each asynchronous function looks up anew where its task is to run, under a lock.
+    @inline(__always)
     func nextPayload() async throws(DtlsError) -> [UInt8]? {
-        let place = state.withLock { $0.inbox.readers.makeID() }
-        return try await waitInLine {
-            takeReading($0, at: place)
+        let id = state.withLock { $0.inbox.readers.makeID() }
+        let reading = await waitInLine { continuation in
+            state.withLock { state -> Inbox.Reading? in
+                // Payloads do not keep a task that was cancelled from its end: a peer may send more, and more.
+                let isCancelled = Task.isCancelled
+                if !isCancelled || state.inbox.isEmpty, let reading = state.inbox.take() { return reading }
+                if isCancelled { return .cancelled }
+                state.inbox.readers.add(id, continuation)
+                return nil
+            }
         } withdraw: {
-            cancelReading(at: place)
-        }.get()
-    }
-
-    /// Takes what a reader gets, or has it wait.
-    func takeReading(_ reader: UnsafeContinuation<Inbox.Reading, Never>, at place: UInt32) -> Inbox.Reading? {
-        state.withLock { state in
-            // Payloads do not keep a task that was cancelled from its end: a peer may send more, and more.
-            let isCancelled = Task.isCancelled
-            if !isCancelled || state.inbox.isEmpty, let reading = state.inbox.take() { return reading }
-            if isCancelled { return .cancelled }
-            state.inbox.readers.add(place, reader)
-            return nil
+            self.state.withLock { $0.inbox.readers.remove(id) }?.resume(returning: .cancelled)
         }
-    }
-
-    /// Tells a reader that its task was cancelled, if it waits.
-    func cancelReading(at place: UInt32) {
-        state.withLock { $0.inbox.readers.remove(place) }?.resume(returning: .cancelled)
+        return try reading.get()
     }
 
     /// Waits for the end; `nil` when the task was cancelled before.

@@ -191,41 +191,13 @@ public final class DtlsConnection: Sendable {
 
 // What is called from code that is inlined into its users'.
 extension DtlsConnection {
-    /// Takes a datagram that is there, or else makes a place for who is to wait for one.
-    @usableFromInline func takePayload(orPlace place: inout UInt32) -> [UInt8]? {
-        association.takePayload(orPlace: &place)
-    }
+    /// Takes a datagram that is there.
+    @usableFromInline func takePayload() -> [UInt8]? { association.takePayload() }
 
-    /// Waits for a datagram, or takes one. Leaves the caller's actor in any case.
+    /// Takes a datagram, or waits for one. Leaves the caller's actor meanwhile.
     @usableFromInline func nextPayload() async throws(DtlsError) -> [UInt8]? {
         try await association.nextPayload()
     }
-
-    /// Waits for a datagram, or takes one that has come meanwhile. Leaves the caller's actor only while it waits.
-    // Inlined, like what it is called by, and so with what `waitInLine` does in it.
-    @inlinable
-    @inline(__always)
-    func nextPayload(at place: UInt32, on actor: isolated (any Actor)?) async throws(DtlsError) -> [UInt8]? {
-        let reading = await withTaskCancellationHandler(
-            operation: {
-                await withUnsafeContinuation(isolation: actor) { reader in
-                    if let reading = takeReading(reader, at: place) { reader.resume(returning: reading) }
-                }
-            },
-            onCancel: { cancelReading(at: place) },
-            isolation: actor
-        )
-        return try reading.get()
-    }
-
-    @usableFromInline func takeReading(
-        _ reader: UnsafeContinuation<Inbox.Reading, Never>,
-        at place: UInt32
-    ) -> Inbox.Reading? {
-        association.takeReading(reader, at: place)
-    }
-
-    @usableFromInline func cancelReading(at place: UInt32) { association.cancelReading(at: place) }
 
     /// Sends a datagram if the socket takes it at once and others need not go on first.
     @usableFromInline func sendAtOnce(_ payload: [UInt8]) throws(DtlsError) -> Bool {
@@ -255,7 +227,7 @@ extension DtlsConnection: AsyncSequence {
     public struct Iterator: AsyncIteratorProtocol {
         @usableFromInline let connection: DtlsConnection
 
-        /// How many datagrams were taken since the caller's actor was left for others to have their turn.
+        /// How many datagrams were taken one after the other without leaving the caller's actor.
         @usableFromInline var inARow = 0
 
         init(connection: DtlsConnection) {
@@ -274,14 +246,13 @@ extension DtlsConnection: AsyncSequence {
         /// As ``next()``, whatever the caller's actor.
         @inlinable
         public mutating func next(isolation actor: isolated (any Actor)?) async throws(DtlsError) -> [UInt8]? {
-            // Inlined, so that a loop over datagrams calls nothing asynchronous where they are there, and little where
-            // they are not: for each such call a task that prefers an executor looks that up under a lock, there and
-            // back. Now and then it is called nevertheless, for others to have their turn on an actor.
-            if inARow < 64 {
+            // Inlined, so that a loop over datagrams that are there calls nothing asynchronous: for each such call a
+            // task that prefers an executor looks that up under a lock, there and back, which was half of what it took
+            // to take a datagram. Now and then it is called nevertheless, for others to have their turn on an actor.
+            // Not the wait: with that inlined the optimizer of Swift 6.3 has crashed on code of users'.
+            if inARow < 64, let payload = connection.takePayload() {
                 inARow += 1
-                var place: UInt32 = 0
-                if let payload = connection.takePayload(orPlace: &place) { return payload }
-                return try await connection.nextPayload(at: place, on: actor)
+                return payload
             }
             inARow = 0
             return try await connection.nextPayload()

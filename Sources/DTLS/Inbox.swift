@@ -1,16 +1,16 @@
 import DequeModule
 
 /// Payloads that came and those who wait for them. It belongs inside an association's lock.
-@usableFromInline struct Inbox: Sendable {
+struct Inbox: Sendable {
     /// What a reader gets.
-    @usableFromInline enum Reading: Sendable {
+    enum Reading: Sendable {
         case payload([UInt8])
         case end
         case failed(DtlsError)
         case cancelled
 
         /// What the sequence gives its reader for it; `nil` at the end.
-        @usableFromInline func get() throws(DtlsError) -> [UInt8]? {
+        func get() throws(DtlsError) -> [UInt8]? {
             switch self {
             case .payload(let payload): return payload
             case .end: return nil
