@@ -73,10 +73,7 @@ struct AddressRace {
             // What still waits has nothing to wait for.
             group.cancelAll()
             // Whatever has failed before, it is not why nothing came of the others.
-            if Task.isCancelled {
-                let message = "the task was cancelled while it waited for the handshake"
-                return .failure(DtlsError(.cancelled, phase: .handshake, message))
-            }
+            if Task.isCancelled { return .failure(Association.cancelledInHandshake) }
             return .failure(failures[0] ?? ClientEndpoint.closed)
         }
         return try result.get()

@@ -22,7 +22,7 @@ extension Association {
         try result.get()
     }
 
-    private static var cancelledInHandshake: DtlsError {
+    static var cancelledInHandshake: DtlsError {
         DtlsError(.cancelled, phase: .handshake, "the task was cancelled while it waited for the handshake")
     }
 

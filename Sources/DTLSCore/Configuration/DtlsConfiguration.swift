@@ -103,6 +103,9 @@ public struct DtlsConfiguration: Sendable {
 }
 
 extension DtlsConfiguration {
+    /// Whether pins alone decide whom to trust.
+    var usesPins: Bool { !(trust?.pins ?? []).isEmpty }
+
     /// Throws ``DtlsError/Code-swift.struct/invalidConfiguration`` where a value is out of its range, and
     /// ``DtlsError/Code-swift.struct/unsupported`` for what the linked OpenSSL does not have.
     func validate() throws(DtlsError) {

@@ -268,7 +268,7 @@ extension AttachedAssociation {
     func setServerName(_ name: String?) throws(DtlsError) {
         serverName = name
         let offersCertificates = !context.usesPreSharedKeys || context.configuration.trust != nil
-        let usesPins = !(context.configuration.trust?.pins ?? []).isEmpty
+        let usesPins = context.configuration.usesPins
         let verifiesName = offersCertificates && context.verification == .chainAndName && !usesPins
         // The application is told of a wrong name like of everything else.
         let checksName = verifiesName || offersCertificates && context.verification == .byApplication && !usesPins

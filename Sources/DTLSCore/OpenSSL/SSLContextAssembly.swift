@@ -31,7 +31,7 @@ enum SSLContextAssembly {
         try setAlgorithms(configuration, on: pointer)
         switch purpose {
         case .client(let preSharedKeys, let verification):
-            guard configuration.stapledStatus != .required || configuration.trust?.pins.isEmpty ?? true else {
+            guard configuration.stapledStatus != .required || !configuration.usesPins else {
                 let message = "a stapled response cannot be required where pins alone decide"
                 let hint = "nothing is known of an issuer then; leave stapledStatus at checked"
                 throw DtlsError(.invalidConfiguration, phase: .configuration, message, hint: hint)

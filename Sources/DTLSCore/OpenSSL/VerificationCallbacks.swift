@@ -98,7 +98,7 @@ func handleStapledStatus(_ ssl: OpaquePointer?, _ argument: UnsafeMutableRawPoin
         return SSL_TLSEXT_ERR_OK
     case .client:
         // They alone decide, and say nothing of an issuer.
-        if let pins = state.context.configuration.trust?.pins, !pins.isEmpty { return 1 }
+        if state.context.configuration.usesPins { return 1 }
         let status = Int(COpenSSL_SSL_stapled_status(ssl))
         OpenSSLErrorQueue.clear()
         let isAccepted =
